@@ -1,0 +1,3 @@
+//! The push gateway.
+
+pub mod transport;

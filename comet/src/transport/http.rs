@@ -1,0 +1,1 @@
+//! HTTP on one connection, until it is upgraded to WebSocket or ends.
