@@ -4,8 +4,16 @@
 //!
 //! - [`config`]: one loader for all programs: TOML file, then environment, then `--set`
 //! - [`listen`]: addresses, listening sockets, exposure of unauthenticated services, the accept loop
+//! - [`telemetry`]: logs, as text on a terminal and as JSON otherwise
+//! - [`shutdown`]: signals as a cancellation token
+//! - [`backoff`]: growing, jittered delays between attempts
+//! - [`readiness`]: named latches that say whether a process is ready
 
+pub mod backoff;
 pub mod config;
 pub mod listen;
+pub mod readiness;
+pub mod shutdown;
+pub mod telemetry;
 
 mod nearest;

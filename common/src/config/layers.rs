@@ -158,7 +158,9 @@ impl<'a> Layers<'a> {
                         list(below)
                     ));
                 }
-                (Some((known, Node::Leaf)), value) => self.leaf(&join(path, known), value, origin),
+                (Some((known, Node::Leaf)), value) => {
+                    self.leaf(&join(path, known), &written, value, origin);
+                }
                 (None, Value::Table(value)) if self.has_ignored_below(&written) => {
                     self.overlay(value, None, &written, origin);
                 }
@@ -167,7 +169,17 @@ impl<'a> Layers<'a> {
         }
     }
 
-    fn leaf(&mut self, key: &str, value: &Value, origin: &Origin) {
+    fn leaf(&mut self, key: &str, written: &str, value: &Value, origin: &Origin) {
+        let twice = self
+            .set
+            .get(key)
+            .is_some_and(|set| matches!(set.origin, Origin::File(_)));
+        if twice && matches!(origin, Origin::File(_)) {
+            self.problems.push(format!(
+                "{written} ({origin}): given twice, in different case"
+            ));
+            return;
+        }
         let mut value = value.clone();
         // A table whose keys are free grows with each layer.
         if let (Value::Table(new), Some(Value::Table(old))) =
