@@ -1,1 +1,31 @@
-//! Placeholder until its code lands.
+//! Who a client is, where its sessions are, and the way of a push: goim's logic for Comet.
+//!
+//! # Layout
+//!
+//! - [`business`]: what a product decides for itself: who may come in, what becomes of messages from clients
+//! - [`sessions`]: the store of sessions, leases and room counts, behind one trait
+//! - [`comets`]: which comets there are
+//! - [`nodes`]: which of them a client should connect to
+//! - [`push`]: from keys, mids, a room or everyone to the comets; [`send`]: to one of them
+//! - [`logic`]: what the services share
+//! - [`grpc`]: goim's service for comets
+//! - [`http`]: goim's API for pushers
+//! - [`config`], [`clock`]: arguments of all that
+
+pub mod business;
+pub mod clock;
+pub mod comets;
+pub mod config;
+pub mod grpc;
+pub mod http;
+mod incoming;
+pub mod logic;
+pub mod nodes;
+pub mod push;
+pub mod send;
+mod server;
+pub mod sessions;
+
+pub use business::{Business, GoimBusiness};
+pub use config::Config;
+pub use server::{Builder, LogicStub, StartError};

@@ -1,0 +1,265 @@
+//! What can be configured. `docs/configuration.md` lists the keys; the defaults here say why they are what they are.
+
+mod checks;
+mod defaults;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use common::config::{Human, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::sessions::memory::Limits;
+
+/// How the loader finds the configuration of this service. goim's own file for logic is understood.
+pub const SPEC: Spec = Spec {
+    program: "logic-stub",
+    env_prefix: "LOGIC",
+    ignored: &[
+        ("perf", "there is no profiling port"),
+        ("env", "logic-stub registers nowhere"),
+        (
+            "discovery",
+            "comets register themselves with their RenewOnline",
+        ),
+        ("kafka", "pushes go to the comets directly"),
+        ("useNats", "pushes go to the comets directly"),
+        ("nats", "pushes go to the comets directly"),
+        ("redis", "this build keeps sessions in memory"),
+        ("rpcClient.addr", "comets say themselves where they are"),
+        ("rpcServer.network", "it is always TCP"),
+        ("rpcServer.dial", "a server dials nobody"),
+        (
+            "rpcServer.maxLifeTime",
+            "connections of comets may live for ever",
+        ),
+        (
+            "rpcServer.idleTimeout",
+            "an idle connection is probed, not closed",
+        ),
+        ("rpcServer.forceCloseWait", "see shutdown.grace"),
+        ("httpServer.network", "it is always TCP"),
+    ],
+    plain_env: &[],
+};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Config {
+    /// Where comets call.
+    pub rpc_server: RpcServer,
+    /// How comets are called.
+    pub rpc_client: RpcClient,
+    /// Where pushers call.
+    pub http_server: HttpServer,
+    /// What clients are told about where to connect.
+    pub node: Node,
+    /// What clients are told about connecting again.
+    pub backoff: Backoff,
+    /// Provinces of each region, as in goim: `bj = ["Beijing", "Tianjin"]`. Which province a client's address is in is a
+    /// question for [`crate::Business`].
+    pub regions: BTreeMap<String, Vec<String>>,
+    /// What is kept, and for how long.
+    pub sessions: Sessions,
+    /// Bounds of what clients and comets may name.
+    pub limits: Bounds,
+    /// How comets are found.
+    pub comets: Comets,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// `rpcServer`: the gRPC service for comets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct RpcServer {
+    /// Address to listen on.
+    pub addr: String,
+    /// Whether others than this machine may call. Without it the service listens on loopback only.
+    pub allow_unauthenticated: bool,
+    /// Longest time for one call, after which the caller gets `DEADLINE_EXCEEDED`.
+    pub timeout: Human,
+    /// Silence after which a connection is probed.
+    pub keep_alive_interval: Human,
+    /// How long a probe may stay without an answer.
+    pub keep_alive_timeout: Human,
+    /// Calls at once on one connection. A comet opens one connection; a burst of logins is 32 buckets deep at least.
+    pub max_streams: u32,
+    /// Connections at once: one for each comet and some for people with grpcurl; 1,024 is ten times the hundred
+    /// comets of 100 million clients.
+    pub max_connections: usize,
+    /// Longest message in bytes, goim's 16 MiB: 400,000 rooms of 40 bytes in a `RenewOnline`.
+    pub max_message: usize,
+}
+
+/// `rpcClient`: calls to comets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct RpcClient {
+    /// Longest time for a connection to come about.
+    pub dial: Human,
+    /// Longest time for one push to one comet. A comet whose inboxes are full lets a push wait first.
+    pub timeout: Human,
+    /// How often a connection is probed, also an idle one. goim's 10 s.
+    pub keep_alive_interval: Human,
+    /// How long a probe may stay without an answer. goim's 3 s.
+    pub keep_alive_timeout: Human,
+    /// Longest message in bytes, either way: goim's 16 MiB.
+    pub max_message: usize,
+    /// Keys in one call. With keys of 256 bytes, 10,000 are 2.5 MiB, well below `maxMessage`.
+    pub keys_per_call: usize,
+}
+
+/// `httpServer`: the push API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpServer {
+    /// Address to listen on.
+    pub addr: String,
+    /// Whether others than this machine may push. Without it the service listens on loopback only.
+    pub allow_unauthenticated: bool,
+    /// Longest time for a request's head, counted from the end of the answer before it, and again for its body. Pushers keep
+    /// connections for later pushes: a short time closes them in between.
+    pub read_timeout: Human,
+    /// Longest time for which a client may take nothing of an answer (Linux).
+    pub write_timeout: Human,
+    /// Longest body of a push in bytes. Comets bound what a connection may have waiting by 64 KiB: a longer message would
+    /// never fit.
+    pub max_body: usize,
+    /// Longest head of a request in bytes: a push to 10,000 keys of 40 bytes names them all in its query, 480 KB.
+    pub max_head: usize,
+    /// Values of `keys`, `mids` or `rooms` in one request.
+    pub max_values: usize,
+    /// Connections at once; each has at most `maxHead` + `maxBody` in memory, so 1,024 are at most 576 MiB when all of them
+    /// try.
+    pub max_connections: usize,
+}
+
+/// `node`: where clients should connect, as goim's logic answers it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Node {
+    /// The answer when no comet is known.
+    pub default_domain: String,
+    /// What follows a comet's host name for web clients.
+    pub host_domain: String,
+    /// How often clients should send a heartbeat.
+    pub heartbeat: Human,
+    /// After how many heartbeats missed a client is closed.
+    pub heartbeat_max: u32,
+    /// The port for TCP.
+    pub tcp_port: u16,
+    /// The port for WebSocket.
+    pub ws_port: u16,
+    /// The port for WebSocket under TLS.
+    pub wss_port: u16,
+    /// How much more a comet weighs for clients of its region.
+    pub region_weight: f64,
+}
+
+/// `backoff`: how clients should space their attempts to connect again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Backoff {
+    /// Seconds at most.
+    pub max_delay: i32,
+    /// Seconds at first.
+    pub base_delay: i32,
+    /// How each delay grows into the next.
+    pub factor: f32,
+    /// Share of a delay by which it may differ.
+    pub jitter: f32,
+}
+
+/// `sessions`: what is kept of clients and comets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Sessions {
+    /// Life of a session that is not renewed. Comets renew every 10 to 30 minutes; goim's 30 m.
+    pub expire: Human,
+    /// Sessions at once. One takes about 300 bytes with its place in the index: a million are 300 MB.
+    pub max: usize,
+    /// Life of a comet's lease: three of the renewals that come every 10 s.
+    pub lease: Human,
+    /// How often what has run out is cleared from memory.
+    pub sweep: Human,
+}
+
+/// `limits`: bounds of what peers may name. All lengths are in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Bounds {
+    /// A client's token. goim's frames carry bodies of 4,096 at most.
+    pub token: usize,
+    /// A key.
+    pub key: usize,
+    /// A room id.
+    pub room: usize,
+    /// A comet's name: host names have at most 253 characters.
+    pub server: usize,
+    /// Operations in one token: what a body of 4,096 could hold of four-digit ones, rounded up.
+    pub accepts: usize,
+    /// Rooms in one report of a comet. See `rpcServer.maxMessage`.
+    pub rooms: usize,
+}
+
+/// `comets`: where pushes go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Comets {
+    /// Comets that do not register themselves, such as goim's own.
+    pub fixed: Vec<FixedComet>,
+    /// How often the leases are read from the store. Those that come to this process are seen at once.
+    pub refresh: Human,
+    /// Names of comets at once. A hundred comets serve 100 million clients.
+    pub max: usize,
+}
+
+/// A comet that does not register itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct FixedComet {
+    /// The name under which it calls logic: goim's `host`.
+    pub server: String,
+    /// Its gRPC service: `host:port`.
+    pub grpc_address: String,
+    /// Where clients reach it: addresses without a port.
+    pub addrs: Vec<String>,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its deployment environment.
+    pub env: String,
+    /// Its share of new clients beside the others' weights.
+    pub weight: i32,
+    /// Not to be offered to new clients.
+    pub offline: bool,
+}
+
+/// `shutdown`: how the process ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Shutdown {
+    /// How long calls under way may take to end.
+    pub grace: Human,
+}
+
+impl Config {
+    /// The bounds of the store.
+    pub fn store_limits(&self) -> Limits {
+        Limits {
+            expire: self.sessions.expire.get(),
+            lease: self.sessions.lease.get(),
+            max_sessions: self.sessions.max,
+            max_comets: self.comets.max,
+        }
+    }
+}
+
+impl Node {
+    /// Silence after which a comet closes a client.
+    pub fn client_timeout(&self) -> Duration {
+        self.heartbeat.get().saturating_mul(self.heartbeat_max)
+    }
+}

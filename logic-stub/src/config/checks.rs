@@ -1,0 +1,270 @@
+//! Which values are allowed.
+
+use std::time::Duration;
+
+use common::{
+    config::{Checks, Validate},
+    listen::parse_bind,
+};
+
+use super::{Backoff, Bounds, Comets, Config, HttpServer, Node, RpcClient, RpcServer, Sessions};
+
+impl Validate for Config {
+    fn validate(&self, checks: &mut Checks) {
+        self.rpc_server.validate(checks);
+        self.rpc_client.validate(checks);
+        self.http_server.validate(checks);
+        self.node.validate(checks);
+        self.backoff.validate(checks);
+        self.sessions.validate(checks);
+        self.limits.validate(checks);
+        self.comets.validate(checks);
+        checks.duration("shutdown.grace", self.shutdown.grace, Duration::ZERO..=HOUR);
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+/// The largest message that HTTP/2 libraries take without harm: 256 MiB.
+const MAX_MESSAGE: usize = 256 << 20;
+
+impl RpcServer {
+    fn validate(&self, checks: &mut Checks) {
+        address("rpcServer.addr", &self.addr, checks);
+        checks.duration("rpcServer.timeout", self.timeout, MILLISECOND..=HOUR);
+        checks.duration(
+            "rpcServer.keepAliveInterval",
+            self.keep_alive_interval,
+            SECOND..=HOUR,
+        );
+        checks.duration(
+            "rpcServer.keepAliveTimeout",
+            self.keep_alive_timeout,
+            SECOND..=HOUR,
+        );
+        checks.range("rpcServer.maxStreams", self.max_streams, 1..=1 << 20);
+        checks.range(
+            "rpcServer.maxConnections",
+            self.max_connections,
+            1..=1 << 20,
+        );
+        checks.range(
+            "rpcServer.maxMessage",
+            self.max_message,
+            1_024..=MAX_MESSAGE,
+        );
+    }
+}
+
+impl RpcClient {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration("rpcClient.dial", self.dial, MILLISECOND..=HOUR);
+        checks.duration("rpcClient.timeout", self.timeout, MILLISECOND..=HOUR);
+        checks.duration(
+            "rpcClient.keepAliveInterval",
+            self.keep_alive_interval,
+            SECOND..=HOUR,
+        );
+        checks.duration(
+            "rpcClient.keepAliveTimeout",
+            self.keep_alive_timeout,
+            SECOND..=HOUR,
+        );
+        checks.range(
+            "rpcClient.maxMessage",
+            self.max_message,
+            1_024..=MAX_MESSAGE,
+        );
+        checks.range("rpcClient.keysPerCall", self.keys_per_call, 1..=1_000_000);
+    }
+}
+
+impl HttpServer {
+    fn validate(&self, checks: &mut Checks) {
+        address("httpServer.addr", &self.addr, checks);
+        checks.duration(
+            "httpServer.readTimeout",
+            self.read_timeout,
+            MILLISECOND..=HOUR,
+        );
+        checks.duration(
+            "httpServer.writeTimeout",
+            self.write_timeout,
+            MILLISECOND..=HOUR,
+        );
+        checks.range("httpServer.maxBody", self.max_body, 1..=MAX_MESSAGE);
+        // The HTTP library takes no smaller buffer than 8 KiB.
+        checks.range("httpServer.maxHead", self.max_head, 8_192..=MAX_MESSAGE);
+        checks.range("httpServer.maxValues", self.max_values, 1..=1_000_000);
+        checks.range(
+            "httpServer.maxConnections",
+            self.max_connections,
+            1..=1 << 20,
+        );
+    }
+}
+
+impl Node {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration("node.heartbeat", self.heartbeat, SECOND..=DAY);
+        checks.range("node.heartbeatMax", self.heartbeat_max, 1..=1_000);
+        checks.range("node.tcpPort", self.tcp_port, 1..=u16::MAX);
+        checks.range("node.wsPort", self.ws_port, 1..=u16::MAX);
+        checks.range("node.wssPort", self.wss_port, 1..=u16::MAX);
+        checks.range("node.regionWeight", self.region_weight, 0.01..=1_000.0);
+    }
+}
+
+impl Backoff {
+    fn validate(&self, checks: &mut Checks) {
+        checks.range("backoff.maxDelay", self.max_delay, 1..=86_400);
+        checks.range("backoff.baseDelay", self.base_delay, 0..=86_400);
+        checks.range("backoff.factor", self.factor, 1.0..=100.0);
+        checks.range("backoff.jitter", self.jitter, 0.0..=10.0);
+    }
+}
+
+impl Sessions {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration("sessions.expire", self.expire, SECOND..=DAY);
+        checks.range("sessions.max", self.max, 1..=1_000_000_000);
+        checks.duration("sessions.lease", self.lease, SECOND..=HOUR);
+        checks.duration("sessions.sweep", self.sweep, MILLISECOND..=HOUR);
+    }
+}
+
+impl Bounds {
+    fn validate(&self, checks: &mut Checks) {
+        checks.range("limits.token", self.token, 1..=1 << 20);
+        // A random key is a UUID of 36 characters.
+        checks.range("limits.key", self.key, 36..=65_536);
+        checks.range("limits.room", self.room, 1..=65_536);
+        checks.range("limits.server", self.server, 1..=65_536);
+        checks.range("limits.accepts", self.accepts, 0..=1 << 20);
+        checks.range("limits.rooms", self.rooms, 1..=100_000_000);
+    }
+}
+
+impl Comets {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration("comets.refresh", self.refresh, MILLISECOND..=HOUR);
+        checks.range("comets.max", self.max, 1..=65_536);
+        for (index, comet) in self.fixed.iter().enumerate() {
+            let key = |name| format!("comets.fixed.{index}.{name}");
+            let doubled = self.fixed[..index]
+                .iter()
+                .any(|other| other.server == comet.server);
+            let named = !comet.server.is_empty() && !doubled;
+            checks.that(
+                &key("server"),
+                &comet.server,
+                named,
+                "a name of its own for each comet",
+            );
+            let reachable =
+                tonic::transport::Endpoint::from_shared(format!("http://{}", comet.grpc_address));
+            let has_port = comet
+                .grpc_address
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let reachable = reachable.is_ok() && has_port;
+            checks.that(
+                &key("grpcAddress"),
+                &comet.grpc_address,
+                reachable,
+                "host:port",
+            );
+            checks.range(&key("weight"), comet.weight, 1..=1 << 20);
+        }
+    }
+}
+
+fn address(key: &str, value: &str, checks: &mut Checks) {
+    checks.that(key, value, parse_bind(value).is_ok(), "[host]:port");
+}
+
+#[cfg(test)]
+mod tests {
+    use common::config::{self, Human, Sources};
+
+    use super::*;
+    use crate::config::SPEC;
+
+    fn load(text: &str, set: &[&str]) -> Result<Config, String> {
+        let file = std::env::temp_dir().join(format!("logic-stub-{}.toml", uuid::Uuid::new_v4()));
+        std::fs::write(&file, text).unwrap();
+        let sources = Sources {
+            file: Some(file.clone()),
+            env: Vec::new(),
+            set: set.iter().map(|&set| set.to_owned()).collect(),
+        };
+        let loaded = config::load(&SPEC, &sources);
+        std::fs::remove_file(file).unwrap();
+        loaded
+            .map(|loaded| loaded.config)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_goims_and_allowed() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.node.client_timeout(), Duration::from_mins(8));
+        assert_eq!(
+            (
+                config.rpc_server.addr.as_str(),
+                config.http_server.addr.as_str()
+            ),
+            (":3119", ":3111")
+        );
+    }
+
+    #[test]
+    fn a_file_of_goims_logic_is_understood() {
+        let text = r#"
+            perf = "0.0.0.0:8010"
+            [regions]
+            "bj" = ["Beijing", "Tianjin"]
+            [node]
+            defaultDomain = "goim.example"
+            heartbeat = "30s"
+            heartbeatMax = 3
+            tcpPort = 8001
+            [discovery]
+            nodes = ["127.0.0.1:7171"]
+            [httpServer]
+            addr = "0.0.0.0:8011"
+            readTimeout = "1s"
+            [kafka]
+            topic = "goim-push-topic"
+        "#;
+        let config = load(text, &[]).unwrap();
+        assert_eq!(config.node.client_timeout(), Duration::from_secs(90));
+        assert_eq!(config.regions["bj"], ["Beijing", "Tianjin"]);
+        assert_eq!(config.http_server.read_timeout, Human::secs(1));
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        for (text, key) in [
+            ("[rpcServer]\naddr = \"nowhere\"", "rpcServer.addr"),
+            ("[node]\nheartbeat = \"0s\"", "node.heartbeat"),
+            ("[node]\nregionWeight = 0.0", "node.regionWeight"),
+            ("[httpServer]\nmaxBody = 0", "httpServer.maxBody"),
+            (
+                "[[comets.fixed]]\nserver = \"a\"\ngrpcAddress = \"a\"",
+                "comets.fixed.0.grpcAddress",
+            ),
+            (
+                "[[comets.fixed]]\ngrpcAddress = \"a:1\"",
+                "comets.fixed.0.server",
+            ),
+            ("[httpServer]\nmaxBoddy = 1", "httpServer.maxBoddy"),
+        ] {
+            let error = load(text, &[]).unwrap_err();
+            assert!(error.contains(key), "{key} is not in: {error}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The value of each key that nobody sets; why, say the keys themselves.
+
+use common::config::Human;
+
+use super::{
+    Backoff, Bounds, Comets, FixedComet, HttpServer, Node, RpcClient, RpcServer, Sessions, Shutdown,
+};
+
+impl Default for RpcServer {
+    fn default() -> Self {
+        Self {
+            addr: ":3119".to_owned(),
+            allow_unauthenticated: false,
+            timeout: Human::secs(5),
+            keep_alive_interval: Human::secs(60),
+            keep_alive_timeout: Human::secs(20),
+            max_streams: 1_024,
+            max_connections: 1_024,
+            max_message: 16 << 20,
+        }
+    }
+}
+
+impl Default for RpcClient {
+    fn default() -> Self {
+        Self {
+            dial: Human::secs(1),
+            timeout: Human::secs(5),
+            keep_alive_interval: Human::secs(10),
+            keep_alive_timeout: Human::secs(3),
+            max_message: 16 << 20,
+            keys_per_call: 10_000,
+        }
+    }
+}
+
+impl Default for HttpServer {
+    fn default() -> Self {
+        Self {
+            addr: ":3111".to_owned(),
+            allow_unauthenticated: false,
+            read_timeout: Human::secs(30),
+            write_timeout: Human::secs(5),
+            max_body: 64 << 10,
+            max_head: 512 << 10,
+            max_values: 10_000,
+            max_connections: 1_024,
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            default_domain: "127.0.0.1".to_owned(),
+            host_domain: String::new(),
+            heartbeat: Human::secs(4 * 60),
+            heartbeat_max: 2,
+            tcp_port: 3101,
+            ws_port: 3102,
+            wss_port: 3103,
+            region_weight: 1.6,
+        }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            max_delay: 300,
+            base_delay: 3,
+            factor: 1.8,
+            jitter: 0.3,
+        }
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            expire: Human::secs(30 * 60),
+            max: 1_000_000,
+            lease: Human::secs(30),
+            sweep: Human::secs(60),
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            token: 4_096,
+            key: 256,
+            room: 256,
+            server: 256,
+            accepts: 1_024,
+            rooms: 400_000,
+        }
+    }
+}
+
+impl Default for Comets {
+    fn default() -> Self {
+        Self {
+            fixed: Vec::new(),
+            refresh: Human::secs(1),
+            max: 1_024,
+        }
+    }
+}
+
+impl Default for FixedComet {
+    fn default() -> Self {
+        Self {
+            server: String::new(),
+            grpc_address: String::new(),
+            addrs: Vec::new(),
+            region: String::new(),
+            zone: String::new(),
+            env: String::new(),
+            weight: 10,
+            offline: false,
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            grace: Human::secs(10),
+        }
+    }
+}

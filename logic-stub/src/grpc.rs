@@ -1,0 +1,364 @@
+//! goim's gRPC service for comets, with health and reflection beside it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use protocol::grpc::goim::logic::{
+    CometInfo, ConnectReply, ConnectReq, ConnectionRef, DisconnectReply, DisconnectReq,
+    HeartbeatReply, HeartbeatReq, NodesReply, NodesReq, OnlineReply, OnlineReq, ReceiveReply,
+    ReceiveReq,
+    logic_server::{self, LogicServer},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Server};
+
+use crate::{
+    business::Refusal,
+    incoming::Incoming,
+    logic::Logic,
+    sessions::{Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, StoreError},
+};
+
+/// Bytes of a stream and of a connection that may be under way, as goim's clients have it.
+const WINDOW: u32 = 16 << 20;
+
+/// Public addresses that a comet may name: a list for people to configure.
+const MAX_ADDRESSES: usize = 64;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+/// Serves comets on `listener` until `shutdown`, then waits for the calls under way.
+pub async fn serve(
+    listener: TcpListener,
+    logic: Arc<Logic>,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let config = &logic.config.rpc_server;
+    let incoming = Incoming::new(listener, config.max_connections, config.timeout.get());
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<LogicServer<Service>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(protocol::grpc::DESCRIPTORS)
+    };
+    let reflection_v1 = reflection()
+        .build_v1()
+        .map_err(|error| tracing::error!(%error, "no reflection"))
+        .ok();
+    let reflection_v1alpha = reflection().build_v1alpha().ok();
+    let drained = shutdown.clone();
+    tokio::spawn(async move {
+        drained.cancelled().await;
+        health.set_not_serving::<LogicServer<Service>>().await;
+    });
+    let service = LogicServer::new(Service(Arc::clone(&logic)))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(config.max_message)
+        .max_encoding_message_size(config.max_message);
+    Server::builder()
+        .timeout(config.timeout.get())
+        .max_concurrent_streams(config.max_streams)
+        .http2_keepalive_interval(Some(config.keep_alive_interval.get()))
+        .http2_keepalive_timeout(Some(config.keep_alive_timeout.get()))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .add_service(service)
+        .add_service(health_service)
+        .add_optional_service(reflection_v1)
+        .add_optional_service(reflection_v1alpha)
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+        .await
+}
+
+/// goim's `Logic` service.
+#[derive(Debug)]
+pub struct Service(Arc<Logic>);
+
+impl Service {
+    /// The service of `logic`, for servers that are not [`serve`].
+    pub fn new(logic: Arc<Logic>) -> Self {
+        Self(logic)
+    }
+
+    fn session(
+        &self,
+        (mid, key, server): (i64, String, &str),
+        connection: Option<&ConnectionRef>,
+    ) -> Result<Session, Status> {
+        let bounds = &self.0.config.limits;
+        name("server", server, bounds.server)?;
+        name("key", &key, bounds.key)?;
+        let connection = connection.map(Into::into);
+        let holder = Holder {
+            server: server.into(),
+            connection,
+        };
+        Ok(Session { mid, key, holder })
+    }
+
+    async fn renew_lease(&self, server: &str, info: CometInfo) -> Result<bool, Status> {
+        let bounds = &self.0.config.limits;
+        if info.epoch == 0 {
+            return Err(Status::invalid_argument("comet.epoch: 0 is none"));
+        }
+        if info.addresses.len() > MAX_ADDRESSES {
+            return Err(Status::invalid_argument(format!(
+                "comet.addresses: more than {MAX_ADDRESSES}"
+            )));
+        }
+        let texts = [
+            &info.grpc_address,
+            &info.region,
+            &info.zone,
+            &info.env,
+            &info.hostname,
+            &info.version,
+        ];
+        for text in texts.into_iter().chain(&info.addresses) {
+            if text.len() > bounds.server {
+                return Err(Status::invalid_argument(format!(
+                    "comet: a text over the limit of {}",
+                    bounds.server
+                )));
+            }
+        }
+        let known = match self
+            .0
+            .sessions
+            .renew_lease(server, info)
+            .await
+            .map_err(|error| store_failure(&error))?
+        {
+            LeaseRenewal::Known => true,
+            LeaseRenewal::New => false,
+            LeaseRenewal::Superseded => {
+                return Err(Status::failed_precondition(format!(
+                    "a comet {server} started later than this one"
+                )));
+            }
+        };
+        self.0
+            .comets
+            .refresh()
+            .await
+            .map_err(|error| store_failure(&error))?;
+        Ok(known)
+    }
+
+    /// The counts that a comet reports, without what could not be: a report with an odd room is better than none.
+    fn plausible(&self, server: &str, reported: RoomCounts) -> RoomCounts {
+        let bounds = &self.0.config.limits;
+        let all = reported.len();
+        let plausible = reported
+            .into_iter()
+            .filter(|(room, count)| *count >= 0 && room.len() <= bounds.room);
+        let plausible: RoomCounts = plausible.take(bounds.rooms).collect();
+        if plausible.len() < all {
+            let ignored = all - plausible.len();
+            tracing::warn!(server, ignored, "a comet reports rooms beyond the limits");
+        }
+        plausible
+    }
+}
+
+#[tonic::async_trait]
+impl logic_server::Logic for Service {
+    async fn connect(&self, request: Request<ConnectReq>) -> Answer<ConnectReply> {
+        let request = request.into_inner();
+        let Logic {
+            config,
+            sessions,
+            business,
+            ..
+        } = &*self.0;
+        let bounds = &config.limits;
+        if request.token.len() > bounds.token {
+            return Err(Status::invalid_argument(format!(
+                "token: over the limit of {} bytes",
+                bounds.token
+            )));
+        }
+        let token = business.authenticate(&request).await.map_err(refusal)?;
+        if token.room_id.len() > bounds.room {
+            return Err(Status::invalid_argument(format!(
+                "the token's room_id: over the limit of {} bytes",
+                bounds.room
+            )));
+        }
+        if token.accepts.len() > bounds.accepts {
+            return Err(Status::invalid_argument(format!(
+                "the token's accepts: more than {}",
+                bounds.accepts
+            )));
+        }
+        let key = if token.key.is_empty() {
+            uuid::Uuid::new_v4().to_string()
+        } else {
+            token.key
+        };
+        let session = self.session(
+            (token.mid, key, &request.server),
+            request.connection.as_ref(),
+        )?;
+        match sessions
+            .register(&session)
+            .await
+            .map_err(|error| store_failure(&error))?
+        {
+            Registration::New | Registration::Repeated => {}
+            Registration::Replaced(holder) => {
+                tracing::debug!(
+                    key = session.key,
+                    ?holder,
+                    "a key has moved to another connection"
+                );
+            }
+            Registration::Superseded(_) => {
+                return Err(Status::aborted(format!(
+                    "a newer connection of {} has the key",
+                    request.server
+                )));
+            }
+        }
+        let heartbeat = config.node.client_timeout().as_nanos();
+        Ok(Response::new(ConnectReply {
+            mid: session.mid,
+            key: session.key,
+            room_id: token.room_id,
+            accepts: token.accepts,
+            heartbeat: i64::try_from(heartbeat).unwrap_or(i64::MAX),
+        }))
+    }
+
+    async fn disconnect(&self, request: Request<DisconnectReq>) -> Answer<DisconnectReply> {
+        let DisconnectReq {
+            mid,
+            key,
+            server,
+            connection,
+        } = request.into_inner();
+        let session = self.session((mid, key, &server), connection.as_ref())?;
+        let has = self
+            .0
+            .sessions
+            .remove(&session)
+            .await
+            .map_err(|error| store_failure(&error))?;
+        Ok(Response::new(DisconnectReply { has }))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatReq>) -> Answer<HeartbeatReply> {
+        let HeartbeatReq {
+            mid,
+            key,
+            server,
+            connection,
+        } = request.into_inner();
+        let session = self.session((mid, key, &server), connection.as_ref())?;
+        let sessions = &self.0.sessions;
+        match sessions
+            .renew(&session)
+            .await
+            .map_err(|error| store_failure(&error))?
+        {
+            Renewal::Renewed => {}
+            // As in goim: whoever lives is there, also when the store forgot. So a comet registers all of its connections
+            // again with this call.
+            Renewal::Absent => drop(
+                sessions
+                    .register(&session)
+                    .await
+                    .map_err(|error| store_failure(&error))?,
+            ),
+            Renewal::Superseded => tracing::debug!(
+                key = session.key,
+                server,
+                "a heartbeat of a key that has moved"
+            ),
+        }
+        Ok(Response::new(HeartbeatReply {}))
+    }
+
+    async fn renew_online(&self, request: Request<OnlineReq>) -> Answer<OnlineReply> {
+        let OnlineReq {
+            server,
+            room_count,
+            comet,
+        } = request.into_inner();
+        let Logic {
+            config, sessions, ..
+        } = &*self.0;
+        name("server", &server, config.limits.server)?;
+        let epoch = comet.as_ref().map(|info| info.epoch);
+        let lease_known = match comet {
+            Some(info) => self.renew_lease(&server, info).await?,
+            None => false,
+        };
+        let counts = self.plausible(&server, room_count);
+        // More rooms than one message holds: those that the comet has are enough for its heartbeats.
+        let mine: Vec<String> = counts.keys().cloned().collect();
+        sessions
+            .report_rooms(&server, epoch, counts)
+            .await
+            .map_err(|error| store_failure(&error))?;
+        let all = sessions
+            .room_counts()
+            .await
+            .map_err(|error| store_failure(&error))?;
+        let all_room_count = if all.len() <= config.limits.rooms {
+            RoomCounts::clone(&all)
+        } else {
+            mine.into_iter()
+                .filter_map(|room| all.get(&room).map(|count| (room, *count)))
+                .collect()
+        };
+        let store_generation = sessions
+            .generation()
+            .await
+            .map_err(|error| store_failure(&error))?;
+        Ok(Response::new(OnlineReply {
+            all_room_count,
+            lease_known,
+            store_generation,
+        }))
+    }
+
+    async fn receive(&self, request: Request<ReceiveReq>) -> Answer<ReceiveReply> {
+        self.0.business.receive(request.into_inner()).await?;
+        Ok(Response::new(ReceiveReply {}))
+    }
+
+    async fn nodes(&self, request: Request<NodesReq>) -> Answer<NodesReply> {
+        let NodesReq {
+            platform,
+            client_ip,
+        } = request.into_inner();
+        let client: Option<IpAddr> = client_ip.parse().ok();
+        Ok(Response::new(self.0.nodes(&platform, client)))
+    }
+}
+
+fn name(field: &str, value: &str, max: usize) -> Result<(), Status> {
+    match value.len() {
+        0 => Err(Status::invalid_argument(format!("{field}: empty"))),
+        len if len > max => Err(Status::invalid_argument(format!(
+            "{field}: {len} bytes are over the limit of {max}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn refusal(refusal: Refusal) -> Status {
+    match refusal {
+        Refusal::Malformed(message) => Status::invalid_argument(message),
+        Refusal::Unauthenticated(message) => Status::unauthenticated(message),
+    }
+}
+
+fn store_failure(error: &StoreError) -> Status {
+    tracing::warn!(%error, "the session store failed");
+    match error {
+        StoreError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        StoreError::Unavailable(_) => Status::unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,136 @@
+//! Parameters of a request: in the query, each as often as the caller likes, as goim takes them.
+
+use std::{borrow::Cow, convert::Infallible, fmt::Display, str::FromStr};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{Uri, request::Parts},
+};
+
+use super::reply::Failure;
+
+/// The parameters in their order. Unknown ones are ignored.
+#[derive(Debug)]
+pub(super) struct Query(Uri);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.uri.clone()))
+    }
+}
+
+impl Query {
+    /// The first value of `name`; an empty one counts as missing, as in goim.
+    pub(super) fn text<'a>(&'a self, name: &'a str) -> Result<Cow<'a, str>, Failure> {
+        self.values(name).next().ok_or_else(|| missing(name))
+    }
+
+    /// The first value of `name`, parsed.
+    pub(super) fn number<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, Failure> {
+        parse(name, &self.text(name)?)
+    }
+
+    /// The first value of `name`, parsed, if there is one.
+    pub(super) fn optional<T: FromStr<Err: Display>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Failure> {
+        self.values(name)
+            .next()
+            .map(|value| parse(name, &value))
+            .transpose()
+    }
+
+    /// All values of `name`, parsed: at least one and at most `max`.
+    pub(super) fn list<T: FromStr<Err: Display>>(
+        &self,
+        name: &str,
+        max: usize,
+    ) -> Result<Vec<T>, Failure> {
+        let mut list = Vec::new();
+        for value in self.values(name) {
+            if list.len() == max {
+                return Err(Failure::request(format!(
+                    "parameter {name}: more than {max} values"
+                )));
+            }
+            list.push(parse(name, &value)?);
+        }
+        if list.is_empty() {
+            Err(missing(name))
+        } else {
+            Ok(list)
+        }
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+        let query = self.0.query().unwrap_or_default();
+        form_urlencoded::parse(query.as_bytes())
+            .filter(move |(key, value)| key == name && !value.is_empty())
+            .map(|(_, value)| value)
+    }
+}
+
+fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Failure> {
+    value.parse().map_err(|error| {
+        let shown: String = value.chars().filter(|c| !c.is_control()).take(64).collect();
+        Failure::request(format!("parameter {name}: {shown:?}: {error}"))
+    })
+}
+
+fn missing(name: &str) -> Failure {
+    Failure::request(format!("parameter {name} is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        Query(format!("/?{text}").parse().unwrap())
+    }
+
+    #[test]
+    fn parameters_repeat_and_are_decoded() {
+        let query = query("keys=a&op=7&keys=b%20c&keys=&keys=d+e&keys=%C3%A4");
+        assert_eq!(
+            query.list::<String>("keys", 4).unwrap(),
+            ["a", "b c", "d e", "ä"]
+        );
+        assert_eq!(query.number::<i32>("op").unwrap(), 7);
+        assert_eq!(query.optional::<i32>("speed").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let query = query("op=x&big=99999999999&keys=a&keys=b&empty=");
+        let cases = [
+            (
+                query.number::<i32>("op").unwrap_err(),
+                "parameter op: \"x\": invalid digit found in string",
+            ),
+            (
+                query.number::<i32>("none").unwrap_err(),
+                "parameter none is missing",
+            ),
+            (
+                query.number::<i32>("empty").unwrap_err(),
+                "parameter empty is missing",
+            ),
+            (
+                query.list::<String>("keys", 1).unwrap_err(),
+                "parameter keys: more than 1 values",
+            ),
+            (
+                query.list::<i64>("keys", 9).unwrap_err(),
+                "parameter keys: \"a\": invalid digit found in string",
+            ),
+        ];
+        for (error, message) in cases {
+            assert_eq!(error, Failure::request(message));
+        }
+        assert!(query.number::<i32>("big").is_err());
+    }
+}

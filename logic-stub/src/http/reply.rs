@@ -1,0 +1,111 @@
+//! The shape of every answer.
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// What a handler returns.
+pub(super) type Reply<T> = Result<Done<T>, Failure>;
+
+/// goim's success: code 0.
+#[derive(Debug)]
+pub(super) struct Done<T>(pub(super) T);
+
+/// goim's failure.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    code: i32,
+    message: String,
+}
+
+impl Failure {
+    /// The caller is at fault: -400.
+    pub(super) fn request(message: impl Into<String>) -> Self {
+        Self {
+            code: -400,
+            message: message.into(),
+        }
+    }
+
+    /// We are, or something behind us: -500.
+    pub(super) fn server(message: impl Into<String>) -> Self {
+        Self {
+            code: -500,
+            message: message.into(),
+        }
+    }
+}
+
+/// As in goim, an answer without data has no such field.
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    code: i32,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<T>,
+}
+
+impl<T: Serialize> IntoResponse for Done<T> {
+    fn into_response(self) -> Response {
+        let empty = size_of::<T>() == 0;
+        let data = (!empty).then_some(&self.0);
+        json(
+            StatusCode::OK,
+            &Envelope {
+                code: 0,
+                message: "",
+                data,
+            },
+        )
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        json(
+            StatusCode::OK,
+            &Envelope::<()> {
+                code: self.code,
+                message: &self.message,
+                data: None,
+            },
+        )
+    }
+}
+
+/// An unknown path.
+pub(super) async fn not_found() -> Response {
+    let envelope = Envelope::<()> {
+        code: -404,
+        message: "no such path",
+        data: None,
+    };
+    json(StatusCode::NOT_FOUND, &envelope)
+}
+
+/// A known path with a wrong method; axum adds the right ones.
+pub(super) async fn not_allowed() -> Response {
+    let envelope = Envelope::<()> {
+        code: -405,
+        message: "this path has another method",
+        data: None,
+    };
+    json(StatusCode::METHOD_NOT_ALLOWED, &envelope)
+}
+
+fn json<T: Serialize>(status: StatusCode, envelope: &Envelope<'_, T>) -> Response {
+    match serde_json::to_vec(envelope) {
+        Ok(body) => (
+            status,
+            [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
+            body,
+        )
+            .into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the gRPC service and the HTTP API share.
+
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
+
+use protocol::grpc::goim::logic::{Backoff, NodesReply};
+
+use crate::{
+    business::Business,
+    comets::Comets,
+    config::{Config, RpcClient},
+    nodes::Balancer,
+    push::Pusher,
+    sessions::Sessions,
+};
+
+/// goim's name for clients that connect from a browser: they get host names, for the sake of certificates.
+const PLATFORM_WEB: &str = "web";
+
+/// One logic-stub, without its sockets. Shared by all calls.
+pub struct Logic {
+    /// How it is configured.
+    pub config: Config,
+    /// Where clients are.
+    pub sessions: Arc<dyn Sessions>,
+    /// Which comets there are.
+    pub comets: Arc<Comets>,
+    /// The way of a push.
+    pub pusher: Pusher,
+    /// What a product decides for itself.
+    pub business: Arc<dyn Business>,
+    balancer: Balancer,
+    /// The region of each province.
+    regions: HashMap<String, String>,
+}
+
+impl Logic {
+    /// Must be called in a tokio runtime.
+    pub fn new(config: Config, sessions: Arc<dyn Sessions>, business: Arc<dyn Business>) -> Self {
+        let client: &RpcClient = &config.rpc_client;
+        let comets = Arc::new(Comets::new(
+            Arc::clone(&sessions),
+            &config.comets,
+            client.clone(),
+        ));
+        let pusher = Pusher::new(Arc::clone(&sessions), Arc::clone(&comets), client.clone());
+        let provinces = config.regions.iter().flat_map(|(region, provinces)| {
+            provinces
+                .iter()
+                .map(|province| (province.clone(), region.clone()))
+        });
+        let regions = provinces.collect();
+        let balancer = Balancer::default();
+        Self {
+            config,
+            sessions,
+            comets,
+            pusher,
+            business,
+            balancer,
+            regions,
+        }
+    }
+
+    /// Where a client of this platform and address should connect to.
+    pub fn nodes(&self, platform: &str, client: Option<IpAddr>) -> NodesReply {
+        let node = &self.config.node;
+        let province = client.and_then(|address| self.business.province(address));
+        let region = province.and_then(|province| self.regions.get(&province));
+        let known = self.comets.known();
+        let chosen = self.balancer.choose(
+            known.values(),
+            region.map(String::as_str),
+            node.region_weight,
+        );
+        let mut nodes: Vec<String> = if platform == PLATFORM_WEB {
+            let domain = &node.host_domain;
+            chosen
+                .iter()
+                .map(|comet| format!("{}{domain}", comet.hostname()))
+                .collect()
+        } else {
+            chosen
+                .iter()
+                .flat_map(|comet| comet.info.addresses.iter().cloned())
+                .collect()
+        };
+        if nodes.is_empty() {
+            nodes.push(node.default_domain.clone());
+        }
+        let backoff = &self.config.backoff;
+        NodesReply {
+            domain: node.default_domain.clone(),
+            tcp_port: node.tcp_port.into(),
+            ws_port: node.ws_port.into(),
+            wss_port: node.wss_port.into(),
+            heartbeat: i32::try_from(node.heartbeat.get().as_secs()).unwrap_or(i32::MAX),
+            nodes,
+            backoff: Some(Backoff {
+                max_delay: backoff.max_delay,
+                base_delay: backoff.base_delay,
+                factor: backoff.factor,
+                jitter: backoff.jitter,
+            }),
+            heartbeat_max: i32::try_from(node.heartbeat_max).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+impl fmt::Debug for Logic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logic")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! The logic-stub process: flags, configuration, start, end.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+use common::{
+    config::{self, Loaded, Sources},
+    shutdown, telemetry,
+};
+use logic_stub::{Config, LogicStub};
+
+/// goim's logic for Comet: who a client is, where its sessions are, and the push API.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Flags {
+    /// A TOML file; what it does not say has its default.
+    #[arg(long, short, env = "LOGIC_CONFIG")]
+    config: Option<PathBuf>,
+    /// One key, over file and environment: `--set node.heartbeat=30s`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Reads the configuration, says what is wrong with it, and ends.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("logic-stub: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let sources = Sources::from_process(flags.config, flags.set);
+    let Loaded { config, warnings } = config::load::<Config>(&logic_stub::config::SPEC, &sources)?;
+    if flags.check_config {
+        for warning in &warnings {
+            eprintln!("{warning}");
+        }
+        println!("the configuration is valid");
+        return Ok(());
+    }
+    telemetry::init(None)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context("cannot start the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signals();
+    let logic = LogicStub::start(config, shutdown)?;
+    tracing::info!(grpc = %logic.grpc_addr(), http = %logic.http_addr(), "logic-stub is up");
+    logic.join().await;
+    tracing::info!("logic-stub has stopped");
+    Ok(())
+}

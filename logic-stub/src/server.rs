@@ -1,0 +1,275 @@
+//! A running logic-stub: its listeners and tasks.
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use common::listen::{self, BindAddressError, ListenOptions};
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    business::{Business, GoimBusiness},
+    clock::Clock,
+    config::Config,
+    grpc, http,
+    logic::Logic,
+    sessions::{MemorySessions, Sessions},
+};
+
+/// A logic-stub that has bound its addresses and serves until its shutdown token is cancelled.
+#[derive(Debug)]
+pub struct LogicStub {
+    logic: Arc<Logic>,
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+    pushes: TaskTracker,
+    serving: JoinHandle<()>,
+}
+
+/// Why a logic-stub did not start; the operator is at fault.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address of the configuration is none.
+    #[error(transparent)]
+    Address(#[from] BindAddressError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] io::Error),
+}
+
+/// What a logic-stub is made of.
+pub struct Builder {
+    config: Config,
+    clock: Clock,
+    business: Arc<dyn Business>,
+    sessions: Option<Arc<dyn Sessions>>,
+    routes: Router,
+}
+
+impl LogicStub {
+    /// Binds both addresses, keeps sessions in memory, and serves until `shutdown` is cancelled.
+    pub fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
+        Self::builder(config).start(shutdown)
+    }
+
+    /// A logic-stub that differs from [`LogicStub::start`]'s.
+    pub fn builder(config: Config) -> Builder {
+        Builder {
+            config,
+            clock: Clock::system(),
+            business: Arc::new(GoimBusiness),
+            sessions: None,
+            routes: Router::new(),
+        }
+    }
+
+    /// Where comets call.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Where pushers call.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// goim's HTTP API, to be mounted beside other routes. It answers 405 itself and leaves 404 to the whole.
+    pub fn http_router(&self) -> Router {
+        http::routes(Arc::clone(&self.logic), self.pushes.clone())
+    }
+
+    /// What the services share.
+    pub fn logic(&self) -> &Arc<Logic> {
+        &self.logic
+    }
+
+    /// Waits until the token was cancelled and the calls under way have ended, at most `shutdown.grace` later.
+    pub async fn join(self) {
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "logic-stub ended in the middle");
+        }
+    }
+}
+
+impl Builder {
+    /// What a product decides for itself; without it, goim's behaviour.
+    #[must_use]
+    pub fn business(mut self, business: Arc<dyn Business>) -> Self {
+        self.business = business;
+        self
+    }
+
+    /// The store of sessions; without it, memory.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Arc<dyn Sessions>) -> Self {
+        self.sessions = Some(sessions);
+        self
+    }
+
+    /// By what the store in memory goes; without it, the machine's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Other routes for the HTTP address, such as a page. They must not have a fallback.
+    #[must_use]
+    pub fn routes(mut self, routes: Router) -> Self {
+        self.routes = routes;
+        self
+    }
+
+    /// Binds both addresses and serves until `shutdown` is cancelled. Must be called in a tokio runtime.
+    pub fn start(self, shutdown: CancellationToken) -> Result<LogicStub, StartError> {
+        let Self {
+            config,
+            clock,
+            business,
+            sessions,
+            routes,
+        } = self;
+        let (grpc_listener, grpc_addr) = {
+            let server = &config.rpc_server;
+            bind("rpcServer", &server.addr, server.allow_unauthenticated)?
+        };
+        let (http_listener, http_addr) = {
+            let server = &config.http_server;
+            bind("httpServer", &server.addr, server.allow_unauthenticated)?
+        };
+        let sessions = sessions.unwrap_or_else(|| memory(&config, clock, &shutdown));
+        let logic = Arc::new(Logic::new(config, sessions, business));
+        let pushes = TaskTracker::new();
+        let router = http::router(Arc::clone(&logic), pushes.clone()).merge(routes);
+        tokio::spawn(refresh(Arc::clone(&logic), shutdown.clone()));
+        let serving = Serving {
+            logic: Arc::clone(&logic),
+            grpc_listener,
+            http_listener,
+            router,
+            pushes: pushes.clone(),
+        };
+        let serving = tokio::spawn(serving.run(shutdown));
+        Ok(LogicStub {
+            logic,
+            grpc_addr,
+            http_addr,
+            pushes,
+            serving,
+        })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Serving {
+    logic: Arc<Logic>,
+    grpc_listener: TcpListener,
+    http_listener: TcpListener,
+    router: Router,
+    pushes: TaskTracker,
+}
+
+impl Serving {
+    async fn run(self, shutdown: CancellationToken) {
+        let Self {
+            logic,
+            grpc_listener,
+            http_listener,
+            router,
+            pushes,
+        } = self;
+        let config = &logic.config;
+        let grace = config.shutdown.grace.get();
+        let pushers = http::serve(
+            http_listener,
+            router,
+            config.http_server.clone(),
+            shutdown.clone(),
+        );
+        let comets = async {
+            if let Err(error) =
+                grpc::serve(grpc_listener, Arc::clone(&logic), shutdown.clone()).await
+            {
+                tracing::error!(%error, "the gRPC service ended: stopping");
+                shutdown.cancel();
+            }
+        };
+        let all = async {
+            tokio::join!(pushers, comets);
+            pushes.close();
+            pushes.wait().await;
+        };
+        let late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            () = all => {}
+            () = late => tracing::warn!(?grace, "stopped with calls under way"),
+        }
+    }
+}
+
+fn bind(
+    section: &str,
+    addr: &str,
+    allow_unauthenticated: bool,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let (addr, warning) = listen::guard(listen::parse_bind(addr)?, allow_unauthenticated);
+    if let Some(warning) = warning {
+        tracing::warn!("{section}: {warning}");
+    }
+    let listener = listen::bind(addr, &ListenOptions::default())?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}
+
+fn memory(config: &Config, clock: Clock, shutdown: &CancellationToken) -> Arc<dyn Sessions> {
+    let store = Arc::new(MemorySessions::new(config.store_limits(), clock));
+    tokio::spawn(sweep(
+        Arc::clone(&store),
+        config.sessions.sweep.get(),
+        shutdown.clone(),
+    ));
+    store
+}
+
+async fn sweep(store: Arc<MemorySessions>, every: Duration, shutdown: CancellationToken) {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(every))
+        .await
+        .is_some()
+    {
+        let swept = Arc::clone(&store);
+        // A million sessions are a tenth of a second: too long for a thread that serves calls.
+        let sweeping = tokio::task::spawn_blocking(move || swept.sweep());
+        if let Err(error) = sweeping.await {
+            tracing::error!(%error, "sweeping the sessions failed");
+        }
+    }
+}
+
+async fn refresh(logic: Arc<Logic>, shutdown: CancellationToken) {
+    let every = logic.config.comets.refresh.get();
+    loop {
+        if let Err(error) = logic.comets.refresh().await {
+            tracing::warn!(%error, "cannot see which comets live");
+        }
+        if shutdown
+            .run_until_cancelled(tokio::time::sleep(every))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}

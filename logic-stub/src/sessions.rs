@@ -1,0 +1,172 @@
+//! Where clients are connected: sessions, leases of comets and the online counts of rooms, behind one trait.
+//!
+//! The session of a key is the truth; what is kept per mid is an index, which readers verify and repair. No method needs
+//! more than one round trip to a remote store, and none needs two keys changed at once that a cluster may keep apart:
+//! registering and removing decide by the key's own record.
+//!
+//! # Layout
+//!
+//! - [`memory`]: inside this process
+//! - `contract`: the test that every implementation passes
+
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod memory;
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use futures_util::future::BoxFuture;
+use protocol::grpc::goim::logic::{CometInfo, ConnectionRef};
+use thiserror::Error;
+
+pub use memory::MemorySessions;
+
+/// What a store's method answers.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// The online count of each room.
+pub type RoomCounts = HashMap<String, i32>;
+
+/// A store of sessions. Shared by all calls; every method may be called at any time from any task.
+///
+/// A session that came with a [`Connection`] is visible only while its comet's lease lives and has the connection's epoch.
+/// One that came without (goim's own comet sends none) is visible until it expires. What is not visible is in no answer.
+pub trait Sessions: Send + Sync + 'static {
+    /// Changes whenever the store starts anew and has forgotten what it knew.
+    fn generation(&self) -> Answer<'_, u64>;
+
+    /// Writes down that `session.key` is connected at `session.holder`, until it expires. The newest call wins, but a
+    /// comet cannot put an older connection of its own in the place of a newer one.
+    fn register<'a>(&'a self, session: &'a Session) -> Answer<'a, Registration>;
+
+    /// Starts the session's time to live anew, if the store has it with this holder.
+    fn renew<'a>(&'a self, session: &'a Session) -> Answer<'a, Renewal>;
+
+    /// Forgets the session if the store has it with this holder, and says whether it had. A holder without a connection
+    /// stands for whatever its server holds under the key, as in goim.
+    fn remove<'a>(&'a self, session: &'a Session) -> Answer<'a, bool>;
+
+    /// Who holds each of `keys`, in their order.
+    fn holders<'a>(&'a self, keys: &'a [String]) -> Answer<'a, Vec<Option<Holder>>>;
+
+    /// The sessions of all of `mids`.
+    fn of_mids<'a>(&'a self, mids: &'a [i64]) -> Answer<'a, Vec<Session>>;
+
+    /// Replaces what `server` said of its rooms. `epoch` is that of its lease, if it has one.
+    fn report_rooms<'a>(
+        &'a self,
+        server: &'a str,
+        epoch: Option<u64>,
+        counts: RoomCounts,
+    ) -> Answer<'a, ()>;
+
+    /// The sum of all reports that are not older than five minutes and whose comet's lease, if it has one, lives.
+    fn room_counts(&self) -> Answer<'_, Arc<RoomCounts>>;
+
+    /// Renews a comet's lease. A later epoch takes the name over, and what was of earlier epochs is gone.
+    fn renew_lease<'a>(&'a self, server: &'a str, info: CometInfo) -> Answer<'a, LeaseRenewal>;
+
+    /// The leases that live.
+    fn leases(&self) -> Answer<'_, Vec<Lease>>;
+}
+
+/// One client's connection, as pushes find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The user.
+    pub mid: i64,
+    /// The connection's name.
+    pub key: String,
+    /// Where it is.
+    pub holder: Holder,
+}
+
+/// Who has a client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The comet's name.
+    pub server: Arc<str>,
+    /// Which of the comet's connections; goim's comet does not say.
+    pub connection: Option<Connection>,
+}
+
+/// One connection among all that a comet of this name ever had. Later ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Connection {
+    /// Of the comet's start.
+    pub epoch: u64,
+    /// Within the epoch.
+    pub id: u64,
+}
+
+impl From<&ConnectionRef> for Connection {
+    fn from(connection: &ConnectionRef) -> Self {
+        Self {
+            epoch: connection.epoch,
+            id: connection.id,
+        }
+    }
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// Nobody held the key.
+    New,
+    /// The same connection held it already.
+    Repeated,
+    /// It was taken from this holder, which should close its connection.
+    Replaced(Holder),
+    /// Nothing changed: the same comet holds the key with this newer connection.
+    Superseded(Holder),
+}
+
+/// What became of a session's renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// It lives on.
+    Renewed,
+    /// The store has nothing under the key.
+    Absent,
+    /// Somebody else holds the key.
+    Superseded,
+}
+
+/// What became of a lease's renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseRenewal {
+    /// The store had it, with this epoch; it may have been dead for a while, but its sessions were not forgotten.
+    Known,
+    /// The store did not have it with this epoch.
+    New,
+    /// Nothing changed: a comet of a later epoch has the name.
+    Superseded,
+}
+
+/// A comet that lives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    /// The comet's name.
+    pub server: Arc<str>,
+    /// What it said of itself.
+    pub info: Arc<CometInfo>,
+    /// When it said so.
+    pub renewed: Instant,
+}
+
+/// Why a store did not do as it was told.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Its bound is reached.
+    #[error("the store holds its limit of {max} {what}")]
+    Full {
+        /// What there are too many of.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
+    /// The store cannot be reached or does not answer in time.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,115 @@
+//! The contract, and what only this store promises.
+
+use super::*;
+use crate::sessions::contract::{self, LIMITS, Subject};
+
+struct Memory {
+    store: MemorySessions,
+    ahead: Arc<Mutex<Duration>>,
+}
+
+impl Memory {
+    fn new(limits: Limits) -> Self {
+        let ahead = Arc::new(Mutex::new(Duration::ZERO));
+        let (start, hand) = (Instant::now(), Arc::clone(&ahead));
+        let clock = Clock::new(move || start + *hand.lock());
+        Self {
+            store: MemorySessions::new(limits, clock),
+            ahead,
+        }
+    }
+}
+
+impl Subject for Memory {
+    fn sessions(&self) -> &dyn Sessions {
+        &self.store
+    }
+
+    fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
+        *self.ahead.lock() += time;
+        Box::pin(ready(()))
+    }
+}
+
+#[tokio::test]
+async fn keeps_the_contract() {
+    contract::check(|| Memory::new(LIMITS)).await;
+}
+
+#[tokio::test]
+async fn keeps_the_contract_when_swept_at_any_time() {
+    struct Swept(Memory);
+    impl Subject for Swept {
+        fn sessions(&self) -> &dyn Sessions {
+            self.0.store.sweep();
+            &self.0.store
+        }
+        fn pass(&self, time: Duration) -> BoxFuture<'_, ()> {
+            self.0.pass(time)
+        }
+    }
+    contract::check(|| Swept(Memory::new(LIMITS))).await;
+}
+
+#[tokio::test]
+async fn the_bound_of_sessions_holds_and_expired_ones_make_room() {
+    let memory = Memory::new(Limits {
+        max_sessions: 2,
+        ..LIMITS
+    });
+    let session = |key: &str| contract::session(1, key, "a", None);
+    for key in ["one", "two", "two"] {
+        memory.store.register(&session(key)).await.unwrap();
+    }
+    let full = memory.store.register(&session("three")).await;
+    assert_eq!(
+        full,
+        Err(StoreError::Full {
+            what: "sessions",
+            max: 2
+        })
+    );
+    memory.pass(LIMITS.expire).await;
+    memory.store.sweep();
+    assert!(memory.store.is_empty());
+    assert!(memory.store.register(&session("three")).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_sweep_leaves_nothing_behind() {
+    let memory = Memory::new(LIMITS);
+    for mid in 0..100 {
+        let session = contract::session(mid, &format!("key-{mid}"), "a", None);
+        memory.store.register(&session).await.unwrap();
+    }
+    assert_eq!(memory.store.len(), 100);
+    memory.pass(LIMITS.expire).await;
+    memory.store.sweep();
+    assert_eq!(memory.store.len(), 0);
+    assert!(
+        memory
+            .store
+            .keys
+            .iter()
+            .all(|shard| shard.lock().is_empty())
+    );
+    assert!(
+        memory
+            .store
+            .mids
+            .iter()
+            .all(|shard| shard.lock().is_empty())
+    );
+}
+
+#[tokio::test]
+async fn the_bound_of_comets_holds() {
+    let memory = Memory::new(Limits {
+        max_comets: 1,
+        ..LIMITS
+    });
+    let info = contract::info(1);
+    assert!(memory.store.renew_lease("a", info.clone()).await.is_ok());
+    assert!(memory.store.renew_lease("a", info.clone()).await.is_ok());
+    assert!(memory.store.renew_lease("b", info).await.is_err());
+}
