@@ -1,3 +1,39 @@
-//! The push gateway.
+//! The push gateway: it holds many client connections and delivers messages to them by key, by room, or to all.
+//!
+//! # Layout
+//!
+//! A message comes in by [`push`], goes to the [`bucket`]s of its receivers, and from there to their [`channel`]s. A client comes
+//! in by a [`transport`]; [`connection`] joins that with a [`session`] and a channel.
+//!
+//! - [`server`]: one comet, started and ended; [`config`]: what can be set
+//! - [`gateway`]: what all connections share
+//! - [`transport`]: bytes to protos and back, one module a door
+//! - [`session`]: what a connection may do next, without I/O
+//! - [`connection`]: the life of a connection
+//! - [`channel`]: a connection as the rest sees it; [`close`]: why it ends
+//! - [`bucket`], [`room`]: who is where
+//! - [`push`], [`grpc`]: pushes in
+//! - [`logic`], [`operation`]: calls out
+//! - [`metrics`], [`clock`], [`round`], [`addresses`]: counters, coarse time, read buffers, client addresses
 
+mod addresses;
+pub mod bucket;
+pub mod channel;
+pub mod clock;
+pub mod close;
+pub mod config;
+pub mod connection;
+pub mod gateway;
+mod grpc;
+pub mod logic;
+pub mod metrics;
+pub mod operation;
+pub mod push;
+pub mod room;
+pub mod round;
+pub mod server;
+pub mod session;
 pub mod transport;
+
+pub use config::Config;
+pub use server::Comet;

@@ -1,0 +1,161 @@
+//! Joining what waits for the same receivers into one write, and serving it in slices.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use protocol::Frame;
+
+use super::{
+    Fanout, Target,
+    members::{Member, Members},
+    tally::{Counts, Part},
+};
+use crate::channel::Pushed;
+
+/// The bounds of what is joined.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JoinLimits {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+/// Messages for the same receivers, as one frame.
+#[derive(Debug)]
+pub(super) struct Joined {
+    target: Target,
+    frame: Frame,
+    /// One for each push inside.
+    parts: Vec<Part>,
+}
+
+/// A fan-out under way.
+#[derive(Debug)]
+pub(super) struct Running {
+    joined: Joined,
+    counts: Counts,
+    /// For a broadcast: where to go on, and who had joined when it began.
+    at: usize,
+    joins: u64,
+}
+
+/// Messages for the same receivers, being collected.
+struct Group {
+    target: Target,
+    frames: Vec<Frame>,
+    parts: Vec<Part>,
+    messages: usize,
+    bytes: usize,
+}
+
+/// Joins pushes to the same receivers, keeping their order, within the limits.
+pub(super) fn join(pushes: Vec<Fanout>, limits: &JoinLimits) -> VecDeque<Joined> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut open: HashMap<(bool, u64), usize> = HashMap::new();
+    for Fanout {
+        target,
+        frame,
+        part,
+    } in pushes
+    {
+        let (messages, bytes) = (frame.messages(), frame.websocket().len());
+        let latest = open.entry(target.identity()).or_insert(usize::MAX);
+        let fits = |group: &&mut Group| {
+            group.messages + messages <= limits.messages && group.bytes + bytes <= limits.bytes
+        };
+        if let Some(group) = groups.get_mut(*latest).filter(fits) {
+            group.frames.push(frame);
+            group.parts.push(part);
+            group.messages += messages;
+            group.bytes += bytes;
+        } else {
+            *latest = groups.len();
+            groups.push(Group {
+                target,
+                frames: vec![frame],
+                parts: vec![part],
+                messages,
+                bytes,
+            });
+        }
+    }
+    let joined = groups.into_iter().map(|group| Joined {
+        target: group.target,
+        frame: Frame::join(&group.frames),
+        parts: group.parts,
+    });
+    joined.collect()
+}
+
+impl Target {
+    /// Equal for pushes that have the same receivers.
+    fn identity(&self) -> (bool, u64) {
+        match self {
+            Self::Room(room) => (true, room.serial()),
+            Self::All { op } => (false, u64::from(op.cast_unsigned())),
+        }
+    }
+}
+
+impl Running {
+    /// Begins to serve those who are there now.
+    pub(super) fn begin(joined: Joined, members: &mut Members) -> Self {
+        if let Target::Room(room) = &joined.target {
+            members.begin_room(room);
+        }
+        Self {
+            joined,
+            counts: Counts::default(),
+            at: 0,
+            joins: members.joins(),
+        }
+    }
+
+    /// Serves up to `count` more; returns whether that was the last.
+    pub(super) fn serve(&mut self, members: &mut Members, count: usize) -> bool {
+        let Self {
+            joined: Joined { target, frame, .. },
+            counts,
+            ..
+        } = self;
+        match target {
+            Target::Room(room) => {
+                members.serve_room(room, count, |member| counts.push(member, frame))
+            }
+            Target::All { op } => {
+                let next = members.serve_all(self.at, count, self.joins, |member| {
+                    counts.push_if_accepted(member, *op, frame);
+                });
+                self.at = next.unwrap_or(usize::MAX);
+                next.is_none()
+            }
+        }
+    }
+
+    /// Reports the outcome to those who pushed; returns it with the number of messages that it is about.
+    pub(super) fn finish(self) -> (Counts, usize) {
+        for part in self.joined.parts {
+            part.finish(&self.counts, Vec::new());
+        }
+        (self.counts, self.joined.frame.messages())
+    }
+}
+
+impl Counts {
+    /// Pushes to one connection and counts what became of it.
+    pub(super) fn push(&mut self, member: &Member, frame: &Frame) {
+        match member.channel.push(frame) {
+            Pushed::Written | Pushed::Queued => self.taken += 1,
+            Pushed::Full => self.full += 1,
+            Pushed::Closing => self.closing += 1,
+        }
+    }
+
+    /// The same, for a connection that may not accept the operation.
+    pub(super) fn push_if_accepted(&mut self, member: &Member, op: i32, frame: &Frame) {
+        if member.accepts(op) {
+            self.push(member, frame);
+        } else {
+            self.filtered += 1;
+        }
+    }
+}

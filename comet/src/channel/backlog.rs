@@ -1,0 +1,185 @@
+//! What waits for one client, in order, of which the head may be partly written.
+
+use std::{collections::VecDeque, io};
+
+use protocol::Frame;
+use tokio::net::TcpStream;
+
+use super::Limits;
+use crate::transport::Door;
+
+/// Parts of one vectored write. Linux takes 1024; 64 keep the array at 1 KiB of stack and make the call's own cost small.
+const PARTS: usize = 64;
+
+/// Something that waits.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Message(Frame),
+    /// Encoded for the door; the second field says how many replies it holds.
+    Answer(Box<[u8]>, u32),
+    Farewell(Box<[u8]>),
+}
+
+/// The queue. Empty, it has no memory of its own.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    entries: VecDeque<Entry>,
+    /// Bytes of the head that are written.
+    written: usize,
+    /// Messages that wait, those of a partly written head included.
+    messages: usize,
+    /// Bytes of entries that wait, a partly written head's included.
+    bytes: usize,
+}
+
+/// What a round of writes achieved.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) writes: u64,
+    pub(super) messages: u64,
+    pub(super) replies: u32,
+    /// An error other than that the socket is full.
+    pub(super) result: io::Result<()>,
+}
+
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether another message fits. One always does if no message waits, however large: the buffer exists anyway, shared by
+    /// all who get it.
+    pub(super) fn has_room(&self, messages: usize, bytes: usize, limits: &Limits) -> bool {
+        self.messages == 0
+            || (self.messages + messages <= limits.messages && self.bytes + bytes <= limits.bytes)
+    }
+
+    /// Appends an entry, of which `written` bytes are written already; that is only so where nothing else waits.
+    pub(super) fn put(&mut self, entry: Entry, written: usize, door: Door) {
+        debug_assert!(
+            written == 0 || self.entries.is_empty(),
+            "only a head is partly written"
+        );
+        if self.entries.is_empty() {
+            self.written = written;
+        }
+        self.messages += entry.messages();
+        self.bytes += entry.bytes(door).len();
+        self.entries.push_back(entry);
+    }
+
+    /// Drops the oldest messages until the new one fits or none is left that may go. Answers and a partly written head stay.
+    /// Returns how many messages went.
+    pub(super) fn drop_oldest(
+        &mut self,
+        messages: usize,
+        bytes: usize,
+        limits: &Limits,
+        door: Door,
+    ) -> usize {
+        let before = self.messages;
+        let mut at = usize::from(self.written > 0);
+        while !self.has_room(messages, bytes, limits) {
+            match self.entries.get(at) {
+                None => break,
+                Some(Entry::Message(_)) => self.remove(at, door),
+                Some(_) => at += 1,
+            }
+        }
+        before - self.messages
+    }
+
+    /// Drops everything but a partly written head. Returns how many messages went.
+    pub(super) fn clear_unwritten(&mut self, door: Door) -> usize {
+        let before = self.messages;
+        let keep = usize::from(self.written > 0);
+        while self.entries.len() > keep {
+            self.remove(keep, door);
+        }
+        before - self.messages
+    }
+
+    /// Drops everything. Returns how many messages went.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(self).messages
+    }
+
+    /// Writes until nothing waits or the socket is full.
+    pub(super) fn write_to(&mut self, socket: &TcpStream, door: Door) -> Written {
+        let mut done = Written {
+            writes: 0,
+            messages: 0,
+            replies: 0,
+            result: Ok(()),
+        };
+        while !self.entries.is_empty() {
+            match self.write_once(socket, door) {
+                Ok(written) => {
+                    done.writes += 1;
+                    self.advance(written, door, &mut done);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    done.result = Err(error);
+                    break;
+                }
+            }
+        }
+        done
+    }
+
+    fn write_once(&self, socket: &TcpStream, door: Door) -> io::Result<usize> {
+        let mut parts = [io::IoSlice::new(&[]); PARTS];
+        let mut skip = self.written;
+        let mut used = 0;
+        for (part, entry) in parts.iter_mut().zip(&self.entries) {
+            *part = io::IoSlice::new(&entry.bytes(door)[skip..]);
+            skip = 0;
+            used += 1;
+        }
+        socket.try_write_vectored(&parts[..used])
+    }
+
+    fn advance(&mut self, written: usize, door: Door, done: &mut Written) {
+        self.written += written;
+        while let Some(head) = self.entries.front() {
+            let len = head.bytes(door).len();
+            if self.written < len {
+                return;
+            }
+            self.written -= len;
+            done.messages += head.messages() as u64;
+            if let Entry::Answer(_, replies) = head {
+                done.replies += replies;
+            }
+            self.messages -= head.messages();
+            self.bytes -= len;
+            self.entries.pop_front();
+        }
+        // An idle connection keeps no queue.
+        self.entries = VecDeque::new();
+    }
+
+    fn remove(&mut self, at: usize, door: Door) {
+        if let Some(entry) = self.entries.remove(at) {
+            self.messages -= entry.messages();
+            self.bytes -= entry.bytes(door).len();
+        }
+    }
+}
+
+impl Entry {
+    fn bytes(&self, door: Door) -> &[u8] {
+        match self {
+            Self::Message(frame) => door.bytes(frame),
+            Self::Answer(bytes, _) | Self::Farewell(bytes) => bytes,
+        }
+    }
+
+    fn messages(&self) -> usize {
+        match self {
+            Self::Message(frame) => frame.messages(),
+            Self::Answer(..) | Self::Farewell(_) => 0,
+        }
+    }
+}

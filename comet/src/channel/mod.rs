@@ -1,0 +1,454 @@
+//! A channel is a connection as the rest of comet sees it: somewhere to put frames, answers and a farewell.
+//!
+//! One short lock guards what waits for the peer, and every byte to the peer goes through it: pushes, answers, pongs, the
+//! farewell. While nothing waits, a push is written at once, by whoever pushes; what the socket does not take waits in a
+//! bounded backlog, and the connection's task writes it when the socket can take it. Nothing here waits.
+//!
+//! # Layout
+//!
+//! - [`Channel`]: the shared object
+//! - `backlog`: what waits, and what is partly written
+//! - `ring`: the answers that a connection owes
+
+mod backlog;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use protocol::Frame;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+use self::{
+    backlog::{Backlog, Entry},
+    ring::Ring,
+};
+use crate::{
+    clock::{Clock, Tick},
+    close::{CloseReason, CloseWhen, Farewell},
+    metrics::Metrics,
+    room::Room,
+    transport::Door,
+};
+
+/// What a message finds that does not fit into a backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FullPolicy {
+    /// The message is not taken: goim's way.
+    DropNewest,
+    /// The oldest messages make room for it.
+    DropOldest,
+    /// The connection is closed as too slow.
+    Disconnect,
+}
+
+/// The bounds of every channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages that wait.
+    pub messages: usize,
+    /// Bytes that wait.
+    pub bytes: usize,
+    /// What happens beyond.
+    pub policy: FullPolicy,
+    /// Answers owed before the task stops reading.
+    pub ring: u32,
+}
+
+/// What all channels of a comet share.
+#[derive(Debug)]
+pub struct ChannelContext {
+    /// Bounds.
+    pub limits: Limits,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Coarse time.
+    pub clock: Clock,
+}
+
+/// Where the bytes go.
+#[derive(Debug)]
+pub enum Outlet {
+    /// A socket that whoever pushes may write to.
+    Direct(TcpStream),
+    /// A task takes from the backlog, since only it can write: TLS, Server-Sent Events.
+    Woken,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The socket has it.
+    Written,
+    /// It waits in the backlog.
+    Queued,
+    /// It was not taken: the backlog is full.
+    Full,
+    /// It was not taken: the connection is closing.
+    Closing,
+}
+
+/// What a connection's task should do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Say farewell.
+    Close,
+    /// Write what waits.
+    Write,
+    /// Read.
+    Read,
+}
+
+/// One connection, shared by its task and its bucket.
+#[derive(Debug)]
+pub struct Channel {
+    id: u64,
+    door: Door,
+    outlet: Outlet,
+    context: Arc<ChannelContext>,
+    /// When the client was last heard, and how long it may be silent.
+    heard: AtomicU32,
+    silence: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    backlog: Backlog,
+    ring: Ring,
+    /// Why the connection closes, once it does.
+    closing: Option<CloseReason>,
+    waker: Option<Waker>,
+    /// The room whose count the client's heartbeats are answered with.
+    room: Option<Arc<Room>>,
+}
+
+impl Channel {
+    /// A channel with nothing waiting, whose client was heard just now. `id` is unique within this comet's epoch.
+    pub fn new(id: u64, door: Door, outlet: Outlet, context: Arc<ChannelContext>) -> Self {
+        let now = context.clock.now();
+        Self {
+            id,
+            door,
+            outlet,
+            heard: AtomicU32::new(now.0),
+            silence: AtomicU32::new(u32::MAX),
+            state: Mutex::new(State {
+                backlog: Backlog::default(),
+                ring: Ring::new(context.limits.ring),
+                closing: None,
+                waker: None,
+                room: None,
+            }),
+            context,
+        }
+    }
+
+    /// The connection's id, unique within this comet's epoch.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The door it came through.
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
+    /// Takes a frame for the client: to the socket at once where nothing waits before it, else into the backlog.
+    pub fn push(&self, frame: &Frame) -> Pushed {
+        let mut state = self.state.lock();
+        if state.closing.is_some() {
+            return Pushed::Closing;
+        }
+        let bytes = self.door.bytes(frame);
+        let Ok(written) = self.write_directly(&state.backlog, bytes) else {
+            self.fail(&mut state);
+            return Pushed::Closing;
+        };
+        if written == bytes.len() {
+            self.context
+                .metrics
+                .delivered
+                .inc_by(frame.messages() as u64);
+            return Pushed::Written;
+        }
+        if !state
+            .backlog
+            .has_room(frame.messages(), bytes.len(), &self.context.limits)
+            && !self.make_room(&mut state, frame.messages(), bytes.len())
+        {
+            return if state.closing.is_some() {
+                Pushed::Closing
+            } else {
+                Pushed::Full
+            };
+        }
+        state
+            .backlog
+            .put(Entry::Message(frame.clone()), written, self.door);
+        state.wake();
+        Pushed::Queued
+    }
+
+    /// Sends `replies` answers (or pongs) that were not owed before, already encoded for this door. They are not bounded
+    /// here: the ring stops the reading that makes them.
+    pub fn answer(&self, bytes: &[u8], replies: u32) {
+        let mut state = self.state.lock();
+        state.ring.owe(replies);
+        self.put_answer(&mut state, bytes, replies);
+    }
+
+    /// Notes that an answer will come with [`Self::answer_owed`].
+    pub fn owe(&self) {
+        self.state.lock().ring.owe(1);
+    }
+
+    /// Sends one answer that was noted with [`Self::owe`].
+    pub fn answer_owed(&self, bytes: &[u8]) {
+        self.put_answer(&mut self.state.lock(), bytes, 1);
+    }
+
+    /// Whether so many answers are owed that nothing more is read.
+    pub fn is_ring_full(&self) -> bool {
+        self.state.lock().ring.is_full()
+    }
+
+    /// Begins to close the connection; the first reason stands. The farewell has a place beyond the backlog's bounds. Returns
+    /// whether this call began it.
+    pub fn close(&self, farewell: &Farewell, when: CloseWhen) -> bool {
+        let mut state = self.state.lock();
+        if state.closing.is_some() {
+            return false;
+        }
+        self.begin_close(&mut state, farewell, when);
+        true
+    }
+
+    /// Why the connection closes, once it does.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.state.lock().closing
+    }
+
+    /// Ends the channel: what still waits is lost with the reason of the close.
+    pub fn finish(&self) {
+        let mut state = self.state.lock();
+        let reason = *state.closing.get_or_insert(CloseReason::Internal);
+        let lost = state.backlog.clear();
+        self.count_lost(lost, reason.label());
+        state.room = None;
+    }
+
+    /// What the connection's task should do next; the task is woken when that changes. `has_rest` says that there is something
+    /// to parse without reading. For direct outlets.
+    pub fn poll_turn(&self, cx: &mut Context<'_>, has_rest: bool) -> Poll<Turn> {
+        let Outlet::Direct(socket) = &self.outlet else {
+            return Poll::Pending;
+        };
+        let (writes, reads) = {
+            let mut state = self.state.lock();
+            if state.closing.is_some() {
+                return Poll::Ready(Turn::Close);
+            }
+            state.wake_later(cx);
+            (!state.backlog.is_empty(), !state.ring.is_full())
+        };
+        // Writing first: it frees memory and the ring. An error of the poll is the runtime's end; the read then reports it.
+        if writes && socket.poll_write_ready(cx).is_ready() {
+            return Poll::Ready(Turn::Write);
+        }
+        if reads && (has_rest || socket.poll_read_ready(cx).is_ready()) {
+            return Poll::Ready(Turn::Read);
+        }
+        Poll::Pending
+    }
+
+    /// Ready when nothing waits any more and the farewell is written. For direct outlets.
+    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Outlet::Direct(socket) = &self.outlet else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            self.write_waiting()?;
+            if self.state.lock().backlog.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            std::task::ready!(socket.poll_write_ready(cx))?;
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub fn write_waiting(&self) -> io::Result<()> {
+        let Outlet::Direct(socket) = &self.outlet else {
+            return Ok(());
+        };
+        let mut state = self.state.lock();
+        let done = state.backlog.write_to(socket, self.door);
+        self.context.metrics.writes.inc_by(done.writes);
+        self.context.metrics.delivered.inc_by(done.messages);
+        state.ring.pay(done.replies);
+        if done.result.is_err() {
+            self.fail(&mut state);
+        }
+        done.result
+    }
+
+    /// The socket of a direct outlet.
+    pub fn socket(&self) -> Option<&TcpStream> {
+        match &self.outlet {
+            Outlet::Direct(socket) => Some(socket),
+            Outlet::Woken => None,
+        }
+    }
+
+    /// Notes the room whose count answers the client's heartbeats.
+    pub fn set_room(&self, room: Option<Arc<Room>>) {
+        self.state.lock().room = room;
+    }
+
+    /// How many are online in the client's room; 0 without one.
+    pub fn room_online(&self) -> u32 {
+        self.state
+            .lock()
+            .room
+            .as_ref()
+            .map_or(0, |room| room.online())
+    }
+
+    /// Sets how long the client may be silent.
+    pub fn set_silence(&self, silence: Tick) {
+        self.silence.store(silence.0, Ordering::Relaxed);
+    }
+
+    /// Notes a sign of life.
+    pub fn hear(&self, now: Tick) {
+        self.heard.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Whether the client has been silent for too long. While we ourselves do not read, its silence does not count.
+    pub fn is_overdue(&self, now: Tick) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if now.0.saturating_sub(heard) <= self.silence.load(Ordering::Relaxed) {
+            return false;
+        }
+        if self.is_ring_full() {
+            self.hear(now);
+            return false;
+        }
+        true
+    }
+
+    /// Writes as much as the socket takes at once, if nothing waits before it; returns how many bytes that was.
+    fn write_directly(&self, backlog: &Backlog, bytes: &[u8]) -> io::Result<usize> {
+        let Outlet::Direct(socket) = &self.outlet else {
+            return Ok(0);
+        };
+        if !backlog.is_empty() {
+            return Ok(0);
+        }
+        match socket.try_write(bytes) {
+            Ok(written) => {
+                self.context.metrics.writes.inc();
+                Ok(written)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put_answer(&self, state: &mut State, bytes: &[u8], replies: u32) {
+        if state.closing.is_some() {
+            return;
+        }
+        match self.write_directly(&state.backlog, bytes) {
+            Ok(written) if written == bytes.len() => {
+                if state.ring.pay(replies) {
+                    state.wake();
+                }
+            }
+            Ok(written) => {
+                state
+                    .backlog
+                    .put(Entry::Answer(bytes.into(), replies), written, self.door);
+                state.wake();
+            }
+            Err(_) => self.fail(state),
+        }
+    }
+
+    /// Applies the policy for a full backlog; returns whether there is room now.
+    fn make_room(&self, state: &mut State, messages: usize, bytes: usize) -> bool {
+        match self.context.limits.policy {
+            FullPolicy::DropNewest => false,
+            FullPolicy::DropOldest => {
+                let limits = &self.context.limits;
+                let lost = state
+                    .backlog
+                    .drop_oldest(messages, bytes, limits, self.door);
+                self.count_lost(lost, "oldest");
+                state.backlog.has_room(messages, bytes, limits)
+            }
+            FullPolicy::Disconnect => {
+                self.begin_close(state, &CloseReason::Slow.into(), CloseWhen::Now);
+                false
+            }
+        }
+    }
+
+    fn begin_close(&self, state: &mut State, farewell: &Farewell, when: CloseWhen) {
+        state.closing = Some(farewell.reason);
+        if when == CloseWhen::Now {
+            let lost = state.backlog.clear_unwritten(self.door);
+            self.count_lost(lost, farewell.reason.label());
+        }
+        let last_words = farewell.encode(self.door);
+        if !last_words.is_empty() {
+            state
+                .backlog
+                .put(Entry::Farewell(last_words.into()), 0, self.door);
+        }
+        state.wake();
+    }
+
+    /// The socket does not work any more: nothing that waits can be delivered.
+    fn fail(&self, state: &mut State) {
+        let reason = *state.closing.get_or_insert(CloseReason::SocketError);
+        let lost = state.backlog.clear();
+        self.count_lost(lost, reason.label());
+        state.wake();
+    }
+
+    fn count_lost(&self, messages: usize, reason: &'static str) {
+        if messages > 0 {
+            self.context.metrics.lost(reason).inc_by(messages as u64);
+        }
+    }
+}
+
+impl State {
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn wake_later(&mut self, cx: &Context<'_>) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+}

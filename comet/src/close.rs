@@ -1,0 +1,193 @@
+//! Why a connection ends, and how its client is told.
+
+use std::sync::Arc;
+
+use protocol::{Header, frame, op};
+
+use crate::transport::{Door, websocket};
+
+/// Why a connection ends. Each has one label in metrics and logs and, where the client can be told, one WebSocket close
+/// code (RFC 6455 section 7.4; from 4000 on this project's own).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client closed it, with a Close frame or the end of its stream.
+    PeerClosed,
+    /// The socket failed: reset, or not writable any more.
+    SocketError,
+    /// The same key logged in again.
+    Replaced {
+        /// As the same user, so that logic has only one session, the new one.
+        same_mid: bool,
+    },
+    /// Someone with the right to do so closed it.
+    Kicked,
+    /// Its backlog was full and the policy is to disconnect.
+    Slow,
+    /// It sent no heartbeat for as long as logic allows.
+    HeartbeatTimeout,
+    /// It did not log in in time.
+    HandshakeTimeout,
+    /// It sent too many other frames before Auth.
+    GreetingFlood,
+    /// Logic does not accept its token.
+    AuthRefused,
+    /// Logic could not be asked.
+    LogicUnavailable,
+    /// A frame that is none: its lengths are wrong.
+    Malformed,
+    /// A frame or message over the limit.
+    TooBig,
+    /// A room id that is none.
+    BadRoom,
+    /// It wants to accept more operations than the limit.
+    TooManyAccepts,
+    /// It broke the WebSocket protocol; the label says how.
+    WebSocket(websocket::WebSocketError),
+    /// This comet stops.
+    GoingAway,
+    /// A fault of ours.
+    Internal,
+}
+
+impl CloseReason {
+    /// The reason in metrics, logs and the body of operation 6.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer_closed",
+            Self::SocketError => "socket_error",
+            Self::Replaced { .. } => "replaced",
+            Self::Kicked => "kicked",
+            Self::Slow => "slow",
+            Self::HeartbeatTimeout => "heartbeat_timeout",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::GreetingFlood => "greeting_flood",
+            Self::AuthRefused => "auth_refused",
+            Self::LogicUnavailable => "logic_unavailable",
+            Self::Malformed => "malformed",
+            Self::TooBig => "too_big",
+            Self::BadRoom => "bad_room",
+            Self::TooManyAccepts => "too_many_accepts",
+            Self::WebSocket(error) => error.label(),
+            Self::GoingAway => "going_away",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The close code for a WebSocket client.
+    pub fn close_code(self) -> u16 {
+        match self {
+            Self::PeerClosed | Self::SocketError => 1000,
+            Self::GoingAway => 1001,
+            Self::Malformed => 1007,
+            Self::AuthRefused | Self::GreetingFlood | Self::BadRoom | Self::TooManyAccepts => 1008,
+            Self::TooBig => 1009,
+            Self::Internal => 1011,
+            Self::LogicUnavailable => 1013,
+            Self::WebSocket(error) => error.close_code(),
+            Self::Replaced { .. } => 4001,
+            Self::Kicked => 4002,
+            Self::Slow => 4003,
+            Self::HeartbeatTimeout => 4004,
+            Self::HandshakeTimeout => 4005,
+        }
+    }
+
+    /// Whether there is someone left to tell.
+    fn can_be_told(self) -> bool {
+        !matches!(self, Self::PeerClosed | Self::SocketError)
+    }
+
+    /// What a person reads of it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "closed by the client",
+            Self::SocketError => "the connection failed",
+            Self::Replaced { .. } => "the same key logged in again",
+            Self::Kicked => "closed by the service",
+            Self::Slow => "messages were not read fast enough",
+            Self::HeartbeatTimeout => "no heartbeat came in time",
+            Self::HandshakeTimeout => "no login came in time",
+            Self::GreetingFlood => "too many frames before Auth",
+            Self::AuthRefused => "the token is refused",
+            Self::LogicUnavailable => "logins cannot be checked now, try again later",
+            Self::Malformed => "a frame has wrong lengths",
+            Self::TooBig => "a message is over the limit",
+            Self::BadRoom => "the room id is not UTF-8 or too long",
+            Self::TooManyAccepts => "too many accepted operations",
+            Self::WebSocket(_) => "a violation of RFC 6455",
+            Self::GoingAway => "this server stops, connect again",
+            Self::Internal => "an error of the server",
+        }
+    }
+}
+
+/// When a connection closes, relative to what waits for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseWhen {
+    /// At once: what is partly written is completed, the rest is lost.
+    Now,
+    /// When everything that waits is written.
+    AfterQueue,
+}
+
+/// The last words to a client.
+#[derive(Debug, Clone)]
+pub struct Farewell {
+    /// Why.
+    pub reason: CloseReason,
+    /// In place of the reason's own text.
+    pub detail: Option<Arc<str>>,
+    /// In place of the reason's own close code.
+    pub code: Option<u16>,
+}
+
+impl From<CloseReason> for Farewell {
+    fn from(reason: CloseReason) -> Self {
+        Self {
+            reason,
+            detail: None,
+            code: None,
+        }
+    }
+}
+
+impl Farewell {
+    /// A kick with the words of whoever asked for it.
+    pub fn kicked(detail: &Arc<str>) -> Self {
+        let detail = (!detail.is_empty()).then(|| Arc::clone(detail));
+        Self {
+            reason: CloseReason::Kicked,
+            detail,
+            code: None,
+        }
+    }
+
+    /// The answer to a client's own Close frame: the same code (RFC 6455 section 5.5.1).
+    pub fn echoed(code: u16) -> Self {
+        Self {
+            reason: CloseReason::PeerClosed,
+            detail: None,
+            code: Some(code),
+        }
+    }
+
+    /// The bytes behind everything else: operation 6 with the reason as JSON, and for WebSocket the Close frame.
+    pub(crate) fn encode(&self, door: Door) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let text = self.detail.as_deref().unwrap_or(self.reason.text());
+        if self.reason.can_be_told() {
+            let body =
+                serde_json::json!({ "reason": self.reason.label(), "message": text }).to_string();
+            let header = Header::push(op::DISCONNECT_REPLY);
+            if door == Door::WebSocket {
+                frame::put_websocket_header(&mut bytes, protocol::HEADER_LEN + body.len());
+            }
+            header.encode(body.as_bytes(), &mut bytes);
+        }
+        if door == Door::WebSocket && self.reason != CloseReason::SocketError {
+            let code = self.code.unwrap_or(self.reason.close_code());
+            bytes.extend(websocket::close_frame(code, text));
+        }
+        bytes
+    }
+}

@@ -1,0 +1,177 @@
+//! From the first byte to AuthReply, under one absolute deadline.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply};
+use tokio::time::timeout_at;
+
+use super::{Answers, Login, control, read};
+use crate::{
+    bucket::{Control, Join},
+    channel::{Channel, Turn},
+    clock::Tick,
+    close::{CloseReason, Farewell},
+    gateway::Gateway,
+    logic::{CallError, Session},
+    session::{Greeted, Greeting},
+    transport::intake::{Intake, Parsing},
+};
+
+/// Logs a connection in and registers it in its bucket, which answers its Auth.
+pub(super) async fn greet(
+    gateway: &Gateway,
+    channel: &Arc<Channel>,
+    intake: &mut Intake,
+    login: Login,
+) -> Result<Arc<Session>, Farewell> {
+    let Login {
+        door,
+        client,
+        cookie,
+        deadline,
+    } = login;
+    let asking = async {
+        let (auth, token) = read_auth(gateway, channel, intake).await?;
+        let answer = gateway
+            .logic
+            .connect(channel.id(), door, client, &cookie, token)
+            .await;
+        let reply = answer.map_err(|error| refuse(&error))?;
+        Ok::<_, Farewell>((auth, reply))
+    };
+    let (auth, reply) = timeout_at(deadline, asking)
+        .await
+        .map_err(|_| CloseReason::HandshakeTimeout)??;
+    let (join, session) = admit(gateway, channel, auth, reply, client)?;
+    channel.owe();
+    let bucket = gateway.buckets.of(&session.key);
+    let joining = bucket.control.send(Control::Join(Box::new(join)));
+    joining.await.map_err(|_| CloseReason::GoingAway)?;
+    Ok(session)
+}
+
+/// Reads until Auth came. Other frames before it are ignored, and what came behind it stays for later.
+async fn read_auth(
+    gateway: &Gateway,
+    channel: &Channel,
+    intake: &mut Intake,
+) -> Result<(Header, Bytes), Farewell> {
+    let mut greeting = Greeting::new(gateway.protocol.greeting_frames);
+    if intake.has_rest() {
+        let found = intake.feed(&mut [], |parsing| {
+            find_auth(gateway, channel, &mut greeting, parsing)
+        })?;
+        if let Some(auth) = found {
+            return Ok(auth);
+        }
+    }
+    loop {
+        match poll_fn(|cx| channel.poll_turn(cx, false)).await {
+            Turn::Close => return Err(channel.closing().unwrap_or(CloseReason::Internal).into()),
+            // An error closes the channel, which the next turn tells.
+            Turn::Write => drop(channel.write_waiting()),
+            Turn::Read => {
+                let found = read(gateway, channel, intake, |parsing| {
+                    find_auth(gateway, channel, &mut greeting, parsing)
+                })?;
+                if let Some(Some(auth)) = found.transpose()? {
+                    return Ok(auth);
+                }
+            }
+        }
+    }
+}
+
+fn find_auth(
+    gateway: &Gateway,
+    channel: &Channel,
+    greeting: &mut Greeting,
+    parsing: &mut Parsing<'_>,
+) -> Result<Option<(Header, Bytes)>, Farewell> {
+    let mut answers = Answers::default();
+    let found = loop {
+        match parsing.next(&gateway.intake) {
+            Err(reason) => break Err(reason.into()),
+            Ok(None) => break Ok(None),
+            Ok(Some(event)) => match control(&event, &mut answers) {
+                Err(farewell) => break Err(farewell),
+                Ok(None) => {}
+                Ok(Some((header, body))) => match greeting.on_frame(header, body) {
+                    Err(reason) => break Err(reason.into()),
+                    Ok(Greeted::Ignored) => {
+                        gateway.metrics.ignored("before_auth").inc();
+                    }
+                    Ok(Greeted::Auth(header, token)) => {
+                        break Ok(Some((header, Bytes::copy_from_slice(token))));
+                    }
+                },
+            },
+        }
+    };
+    answers.send(channel);
+    found
+}
+
+/// Takes what logic said about a client.
+fn admit(
+    gateway: &Gateway,
+    channel: &Arc<Channel>,
+    auth: Header,
+    reply: ConnectReply,
+    client: std::net::SocketAddr,
+) -> Result<(Join, Arc<Session>), Farewell> {
+    let ConnectReply {
+        mid,
+        key,
+        room_id,
+        accepts,
+        heartbeat,
+    } = reply;
+    let room = match room_id.as_str() {
+        "" => None,
+        room => Some(
+            RoomId::from_bytes(room.as_bytes(), gateway.protocol.max_room)
+                .map_err(|_| CloseReason::BadRoom)?,
+        ),
+    };
+    if accepts.len() > gateway.protocol.max_accepts {
+        return Err(CloseReason::TooManyAccepts.into());
+    }
+    let silence = match u64::try_from(heartbeat) {
+        Ok(nanoseconds @ 1..) => Duration::from_nanos(nanoseconds),
+        _ => gateway.protocol.heartbeat.get(),
+    };
+    channel.set_silence(Tick::from(silence));
+    channel.hear(gateway.channels.clock.now());
+    let key: Arc<str> = key.into();
+    let session = Session {
+        mid,
+        key: Arc::clone(&key),
+        id: channel.id(),
+        door: channel.door(),
+        client,
+    };
+    let join = Join {
+        key,
+        mid,
+        channel: Arc::clone(channel),
+        room,
+        accepts,
+        auth,
+    };
+    Ok((join, Arc::new(session)))
+}
+
+fn refuse(error: &CallError) -> Farewell {
+    match error {
+        CallError::Refused(why) => {
+            tracing::debug!(%why, "a login is refused");
+            CloseReason::AuthRefused.into()
+        }
+        CallError::Unavailable(why) => {
+            tracing::debug!(%why, "a login cannot be checked");
+            CloseReason::LogicUnavailable.into()
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The life of one connection: it joins a transport, a session and a channel.
+//!
+//! Login is a large future that ends before the small one of an online connection starts; the farewell is a large one again.
+//!
+//! # Layout
+//!
+//! - `greeting`: up to AuthReply, under one absolute deadline
+//! - `online`: the one loop
+//! - `farewell`: telling the client why, and closing without cutting that off
+
+mod farewell;
+mod greeting;
+mod online;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::{
+    addresses::Guest,
+    channel::{Channel, Outlet},
+    close::{CloseReason, CloseWhen, Farewell},
+    gateway::Gateway,
+    transport::{
+        Door, http,
+        intake::{Event, Intake, Parsing},
+    },
+};
+
+/// Serves a connection of the TCP door until it is closed.
+pub async fn serve_tcp(gateway: Arc<Gateway>, stream: TcpStream, client: SocketAddr) {
+    let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
+    let presence = Presence::enter(&gateway, Door::Tcp, client);
+    let login = Login {
+        door: Door::Tcp,
+        client,
+        cookie: String::new(),
+        deadline,
+    };
+    serve(gateway, stream, Intake::tcp(), login).await;
+    drop(presence);
+}
+
+/// Serves a connection of the HTTP door until it is closed: plain requests, or a WebSocket.
+pub async fn serve_http(
+    gateway: Arc<Gateway>,
+    door: Arc<http::Door>,
+    stream: TcpStream,
+    client: SocketAddr,
+) {
+    let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
+    let presence = Presence::enter(&gateway, Door::WebSocket, client);
+    let handshake = Box::pin(door.serve(stream, client, deadline)).await;
+    drop(door);
+    match handshake {
+        Ok(http::Outcome::Upgraded(http::Upgraded {
+            stream,
+            early,
+            cookie,
+            deadline,
+        })) => {
+            let intake = Intake::websocket(&early);
+            let login = Login {
+                door: Door::WebSocket,
+                client,
+                cookie,
+                deadline,
+            };
+            serve(gateway, stream, intake, login).await;
+        }
+        Ok(http::Outcome::Ended) => {}
+        Err(error) => {
+            tracing::debug!(%client, %error, "HTTP ends");
+            gateway.metrics.http_refusals(error.label()).inc();
+        }
+    }
+    drop(presence);
+}
+
+/// What a login knows of its connection.
+#[derive(Debug)]
+struct Login {
+    door: Door,
+    client: SocketAddr,
+    cookie: String,
+    deadline: Instant,
+}
+
+/// A connection in the counts of open ones.
+#[derive(Debug)]
+struct Presence {
+    open: Gauge,
+    _guest: Guest,
+}
+
+impl Presence {
+    fn enter(gateway: &Gateway, door: Door, client: SocketAddr) -> Self {
+        gateway.metrics.accepted(door).inc();
+        let open = gateway.metrics.connections(door);
+        open.inc();
+        Self {
+            open,
+            _guest: gateway.addresses.enter(client.ip()),
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+async fn serve(gateway: Arc<Gateway>, stream: TcpStream, mut intake: Intake, login: Login) {
+    let id = gateway.next_connection_id();
+    let context = Arc::clone(&gateway.channels);
+    let channel = Arc::new(Channel::new(
+        id,
+        login.door,
+        Outlet::Direct(stream),
+        context,
+    ));
+    match Box::pin(greeting::greet(&gateway, &channel, &mut intake, login)).await {
+        Ok(session) => online::run(&gateway, &channel, intake, session).await,
+        Err(farewell) => {
+            channel.close(&farewell, CloseWhen::Now);
+        }
+    }
+    Box::pin(farewell::say(&gateway.protocol, &channel)).await;
+    let reason = channel.closing().unwrap_or(CloseReason::Internal);
+    tracing::debug!(id, reason = reason.label(), "closed");
+    gateway.metrics.closes(reason.label()).inc();
+}
+
+/// Reads once and lets `handle` take what there is; `None` if nothing was there after all.
+fn read<R>(
+    gateway: &Gateway,
+    channel: &Channel,
+    intake: &mut Intake,
+    handle: impl FnOnce(&mut Parsing<'_>) -> R,
+) -> Result<Option<R>, CloseReason> {
+    let Some(socket) = channel.socket() else {
+        return Ok(None);
+    };
+    let mut buffer = gateway.round.buffer();
+    match socket.try_read(&mut buffer) {
+        Ok(0) => Err(CloseReason::PeerClosed),
+        Ok(count) => Ok(Some(intake.feed(&mut buffer[..count], handle))),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(_) => Err(CloseReason::SocketError),
+    }
+}
+
+/// Answers to one client that go out together.
+#[derive(Debug, Default)]
+struct Answers {
+    bytes: Vec<u8>,
+    count: u32,
+}
+
+impl Answers {
+    fn pong(&mut self, payload: &[u8]) {
+        self.bytes
+            .extend(crate::transport::websocket::pong(payload));
+        self.count += 1;
+    }
+
+    fn proto(&mut self, door: Door, header: protocol::Header, body: &[u8]) {
+        door.encode(header, body, &mut self.bytes);
+        self.count += 1;
+    }
+
+    /// Hands them to the channel.
+    fn send(&mut self, channel: &Channel) {
+        if self.count > 0 {
+            channel.answer(&self.bytes, self.count);
+            self.bytes.clear();
+            self.count = 0;
+        }
+    }
+}
+
+/// The goodbye to a client that sent a Close frame.
+fn closed_by_peer(code: Option<u16>) -> Farewell {
+    // Without a code in its frame, the answer is a normal closure.
+    Farewell::echoed(code.unwrap_or(1000))
+}
+
+/// A ping's or Close's own way; protos go on.
+fn control<'a>(
+    event: &Event<'a>,
+    answers: &mut Answers,
+) -> Result<Option<(protocol::Header, &'a [u8])>, Farewell> {
+    match *event {
+        Event::Proto(header, body) => Ok(Some((header, body))),
+        Event::Ping(payload) => {
+            answers.pong(payload);
+            Ok(None)
+        }
+        Event::Close(code) => Err(closed_by_peer(code)),
+    }
+}

@@ -1,0 +1,231 @@
+//! The loop of a connection that has logged in. It is small: it waits for its socket or its channel, and everything that takes
+//! time happens elsewhere.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use protocol::{Header, op};
+use rand::RngExt as _;
+
+use super::{Answers, control, read};
+use crate::{
+    bucket::{Control, Identity, Reply},
+    channel::{Channel, Turn},
+    clock::Tick,
+    close::{CloseReason, CloseWhen, Farewell},
+    gateway::Gateway,
+    logic::Session,
+    operation::Upstream,
+    session::Request,
+    transport::intake::{Event, Intake, Parsing},
+};
+
+/// Bytes of answers that are collected before they are sent, whatever the ring allows.
+const ANSWER_BYTES: usize = 16 << 10;
+
+/// Runs until the channel closes, for whatever reason, and takes the connection out of its bucket and of logic.
+pub(super) async fn run(
+    gateway: &Arc<Gateway>,
+    channel: &Arc<Channel>,
+    mut intake: Intake,
+    session: Arc<Session>,
+) {
+    let renew_at = next_renewal(gateway);
+    let mut connection = Online {
+        gateway,
+        channel,
+        session,
+        upstream: None,
+        renew_at,
+    };
+    if let Err(farewell) = connection.serve(&mut intake).await {
+        channel.close(&farewell, CloseWhen::Now);
+    }
+    let session = connection.session;
+    let control = &gateway.buckets.of(&session.key).control;
+    let leave = Control::Leave(identity(&session));
+    if let Err(full) = control.try_send(leave) {
+        // A bucket that has ended needs no goodbye.
+        drop(Box::pin(control.send(full.into_inner())).await);
+    }
+    if channel.closing() != Some(CloseReason::Replaced { same_mid: true }) {
+        gateway.goodbyes.say(session);
+    }
+}
+
+struct Online<'a> {
+    gateway: &'a Arc<Gateway>,
+    channel: &'a Arc<Channel>,
+    session: Arc<Session>,
+    /// Made with the first message for the application.
+    upstream: Option<Upstream>,
+    /// When the client's next heartbeat is told to logic.
+    renew_at: Tick,
+}
+
+/// Why the parsing of what came has stopped.
+enum Stop {
+    /// Nothing whole is left.
+    Drained,
+    /// As many answers are owed as may be.
+    RingFull,
+    /// The bucket's inbox is full: this has to wait.
+    Inbox(Control),
+    /// It is over.
+    Close(Farewell),
+}
+
+impl Online<'_> {
+    async fn serve(&mut self, intake: &mut Intake) -> Result<(), Farewell> {
+        let mut is_stalled = intake.has_rest();
+        loop {
+            let stop = match poll_fn(|cx| self.channel.poll_turn(cx, is_stalled)).await {
+                Turn::Close => return Ok(()),
+                Turn::Write => {
+                    // An error closes the channel, which the next turn tells.
+                    drop(self.channel.write_waiting());
+                    continue;
+                }
+                Turn::Read if is_stalled => intake.feed(&mut [], |parsing| self.parse(parsing)),
+                Turn::Read => {
+                    let (gateway, channel) = (self.gateway, self.channel);
+                    let stop = read(gateway, channel, intake, |parsing| self.parse(parsing));
+                    stop?.unwrap_or(Stop::Drained)
+                }
+            };
+            is_stalled = !matches!(stop, Stop::Drained);
+            match stop {
+                Stop::Drained | Stop::RingFull => {}
+                Stop::Inbox(control) => {
+                    let inbox = &self.gateway.buckets.of(&self.session.key).control;
+                    Box::pin(inbox.send(control))
+                        .await
+                        .map_err(|_| CloseReason::GoingAway)?;
+                }
+                Stop::Close(farewell) => return Err(farewell),
+            }
+        }
+    }
+
+    /// Takes what came, until nothing whole is left or something has to wait.
+    fn parse(&mut self, parsing: &mut Parsing<'_>) -> Stop {
+        let mut answers = Answers::default();
+        let stop = loop {
+            let event = match parsing.next(&self.gateway.intake) {
+                Err(reason) => break Stop::Close(reason.into()),
+                Ok(None) => break Stop::Drained,
+                Ok(Some(event)) => event,
+            };
+            match self.on_event(&event, &mut answers) {
+                Err(stop) => break stop,
+                Ok(()) if self.is_ring_full(&mut answers) => break Stop::RingFull,
+                Ok(()) => {}
+            }
+        };
+        answers.send(self.channel);
+        stop
+    }
+
+    /// Sends the answers when they fill the ring, which empties it again if the client reads.
+    fn is_ring_full(&self, answers: &mut Answers) -> bool {
+        let ring = self.gateway.channels.limits.ring;
+        if answers.count >= ring || answers.bytes.len() >= ANSWER_BYTES {
+            answers.send(self.channel);
+        }
+        self.channel.is_ring_full()
+    }
+
+    fn on_event(&mut self, event: &Event<'_>, answers: &mut Answers) -> Result<(), Stop> {
+        let Some((header, body)) = control(event, answers).map_err(Stop::Close)? else {
+            return Ok(());
+        };
+        self.gateway.metrics.protos_in(op::name(header.op)).inc();
+        let request = self.gateway.online().on_frame(header, body);
+        let reply = |op| Reply {
+            header: header.reply(op),
+            body: body.into(),
+        };
+        match request.map_err(|reason| Stop::Close(reason.into()))? {
+            Request::Heartbeat => {
+                self.heartbeat(header, answers);
+                Ok(())
+            }
+            Request::Unreadable => {
+                self.gateway.metrics.ignored("unreadable_operations").inc();
+                answers.proto(self.channel.door(), header.reply(header.op + 1), body);
+                Ok(())
+            }
+            Request::Application => {
+                self.receive(header, body);
+                Ok(())
+            }
+            Request::ChangeRoom(room) => {
+                let reply = reply(op::CHANGE_ROOM_REPLY);
+                self.ask_bucket(Control::ChangeRoom(identity(&self.session), room, reply))
+            }
+            Request::Sub(operations) => {
+                let reply = reply(op::SUB_REPLY);
+                self.ask_bucket(Control::Sub(identity(&self.session), operations, reply))
+            }
+            Request::Unsub(operations) => {
+                let reply = reply(op::UNSUB_REPLY);
+                self.ask_bucket(Control::Unsub(identity(&self.session), operations, reply))
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, header: Header, answers: &mut Answers) {
+        let now = self.gateway.channels.clock.now();
+        self.channel.hear(now);
+        let online = i32::try_from(self.channel.room_online()).unwrap_or(i32::MAX);
+        let reply = header.reply(op::HEARTBEAT_REPLY);
+        answers.proto(self.channel.door(), reply, &online.to_be_bytes());
+        if now >= self.renew_at {
+            self.renew_at = next_renewal(self.gateway);
+            let (logic, session) = (self.gateway.logic.clone(), Arc::clone(&self.session));
+            tokio::spawn(async move {
+                if let Err(error) = logic.heartbeat(&session).await {
+                    tracing::warn!(key = %session.key, %error, "a session's Heartbeat fails");
+                }
+            });
+        }
+    }
+
+    fn receive(&mut self, header: Header, body: &[u8]) {
+        self.channel.owe();
+        let upstream = self.upstream.get_or_insert_with(|| {
+            Upstream::new(
+                self.gateway,
+                Arc::clone(self.channel),
+                Arc::clone(&self.session),
+            )
+        });
+        upstream.send(header, Bytes::copy_from_slice(body));
+    }
+
+    /// Has the bucket change its maps; it answers the client in the same turn.
+    fn ask_bucket(&self, control: Control) -> Result<(), Stop> {
+        self.channel.owe();
+        let bucket = self.gateway.buckets.of(&self.session.key);
+        bucket
+            .control
+            .try_send(control)
+            .map_err(|full| Stop::Inbox(full.into_inner()))
+    }
+}
+
+fn identity(session: &Session) -> Identity {
+    Identity {
+        key: Arc::clone(&session.key),
+        id: session.id,
+    }
+}
+
+/// Sessions are renewed at random times, so that a herd of logins makes no herd of renewals.
+fn next_renewal(gateway: &Gateway) -> Tick {
+    let config = &gateway.logic_config;
+    let (min, max) = (config.heartbeat_min.get(), config.heartbeat_max.get());
+    let wait = min + max.saturating_sub(min).mul_f64(rand::rng().random::<f64>());
+    let wait = Tick::from(wait.max(Duration::from_millis(100)));
+    Tick(gateway.channels.clock.now().0.saturating_add(wait.0))
+}

@@ -1,0 +1,119 @@
+//! What all connections of a comet share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    addresses::Addresses,
+    bucket::{BucketContext, Buckets},
+    channel::{ChannelContext, Limits},
+    clock::Clock,
+    config::{self, Config},
+    logic::{Logic, goodbye::Goodbyes},
+    metrics::Metrics,
+    room::Rooms,
+    round::Round,
+    session,
+    transport::intake::IntakeLimits,
+};
+
+/// The shared parts of one comet.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Bounds of a connection.
+    pub protocol: config::Protocol,
+    /// What the calls to logic need beside [`Self::logic`].
+    pub logic_config: config::Logic,
+    /// Bounds of what a client sends.
+    pub intake: IntakeLimits,
+    /// What the channels share.
+    pub channels: Arc<ChannelContext>,
+    /// The connections that have logged in.
+    pub buckets: Buckets,
+    /// All rooms.
+    pub rooms: Arc<Rooms>,
+    /// Calls to logic.
+    pub logic: Logic,
+    /// Disconnects.
+    pub goodbyes: Goodbyes,
+    /// Read buffers.
+    pub round: Round,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Client addresses.
+    pub addresses: Arc<Addresses>,
+    next_id: AtomicU64,
+}
+
+impl Gateway {
+    /// Starts the buckets and puts everything together.
+    pub fn start(config: &Config, logic: Logic, metrics: Arc<Metrics>) -> Self {
+        let Config {
+            protocol,
+            logic: logic_config,
+            bucket,
+            websocket,
+            ..
+        } = config;
+        let clock = Clock::start();
+        let rooms = Arc::new(Rooms::default());
+        let buckets = Buckets::start(
+            bucket,
+            &BucketContext {
+                rooms: Arc::clone(&rooms),
+                metrics: Arc::clone(&metrics),
+                clock,
+                sweep: protocol.sweep.get(),
+                max_accepts: protocol.max_accepts,
+            },
+        );
+        let limits = Limits {
+            messages: protocol.svr_proto,
+            bytes: protocol.svr_bytes,
+            policy: protocol.full_policy,
+            ring: u32::try_from(protocol.cli_proto).unwrap_or(u32::MAX),
+        };
+        let goodbyes = Goodbyes::start(
+            logic.clone(),
+            Arc::clone(&metrics),
+            logic_config.goodbyes,
+            logic_config.goodbye_age.get(),
+        );
+        Self {
+            intake: IntakeLimits {
+                max_body: protocol.max_body,
+                max_message: websocket.max_message,
+            },
+            channels: Arc::new(ChannelContext {
+                limits,
+                metrics: Arc::clone(&metrics),
+                clock,
+            }),
+            buckets,
+            rooms,
+            logic,
+            goodbyes,
+            round: Round::new(protocol.read_buf),
+            metrics,
+            addresses: Arc::default(),
+            next_id: AtomicU64::new(1),
+            protocol: protocol.clone(),
+            logic_config: logic_config.clone(),
+        }
+    }
+
+    /// An id for a new connection, unique within this comet's epoch.
+    pub fn next_connection_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The rules for frames after login.
+    pub fn online(&self) -> session::Online {
+        session::Online {
+            max_room: self.protocol.max_room,
+            max_accepts: self.protocol.max_accepts,
+        }
+    }
+}

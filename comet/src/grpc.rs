@@ -1,0 +1,67 @@
+//! The gRPC listener: goim's `Comet`, `comet.v1`, health and reflection.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use protocol::grpc::{
+    DESCRIPTORS, comet::v1::comet_server::CometServer as CometV1Server,
+    goim::comet::comet_server::CometServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{codec::CompressionEncoding, transport::Server};
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::push::{CometV1, GoimComet, Pusher};
+
+/// goim's windows, in bytes: a pusher that is ahead by less never waits for an acknowledgement.
+const WINDOW: u32 = 16 << 20;
+
+/// How often an idle caller is asked for a sign of life, and how long it may take: goim's values.
+const KEEPALIVE: Duration = Duration::from_mins(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Serves until `shutdown`. `max_message` bounds a call's message in bytes.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    pusher: Arc<Pusher>,
+    max_message: usize,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let goim = CometServer::new(GoimComet::new(Arc::clone(&pusher)))
+        .max_decoding_message_size(max_message)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let v1 = CometV1Server::new(CometV1::new(pusher))
+        .max_decoding_message_size(max_message)
+        .max_encoding_message_size(max_message)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<CometServer<GoimComet>>().await;
+    health.set_serving::<CometV1Server<CometV1>>().await;
+    let reflection = || {
+        Reflection::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let server = Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(goim)
+        .add_service(v1)
+        .add_service(health_service)
+        .add_service(reflection().build_v1().context("gRPC reflection")?)
+        .add_service(reflection().build_v1alpha().context("gRPC reflection")?);
+    tokio::spawn(async move {
+        let incoming = TcpListenerStream::new(listener);
+        if let Err(error) = server
+            .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
+            .await
+        {
+            tracing::error!(%error, "the gRPC server ends");
+        }
+    });
+    Ok(())
+}

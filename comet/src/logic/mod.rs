@@ -1,0 +1,255 @@
+//! Calls to logic. Each has a time limit and goes to the addresses in turn; while logic is away, comet stays up.
+//!
+//! # Layout
+//!
+//! - [`Logic`]: the calls
+//! - `targets`: the addresses, from a list and DNS
+//! - [`goodbye`]: Disconnects, retried while logic is away
+//! - [`renew`]: RenewOnline, comet's sign of life
+
+pub mod goodbye;
+pub mod renew;
+mod targets;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use protocol::grpc::goim::{
+    logic::{
+        ConnectReply, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, OnlineReply,
+        OnlineReq, ReceiveReq, logic_client::LogicClient,
+    },
+    protocol::Proto,
+};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, codec::CompressionEncoding, transport::Channel};
+
+use self::targets::Targets;
+use crate::{config::Config, metrics::Metrics, transport::Door};
+
+/// Why a call to logic has no answer to go by.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Logic answered: no.
+    #[error("logic refuses: {0}")]
+    Refused(String),
+    /// No address answered in time.
+    #[error("logic cannot be asked: {0}")]
+    Unavailable(String),
+}
+
+/// Who a session's connection is, for logic.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The user.
+    pub mid: i64,
+    /// The connection's key.
+    pub key: Arc<str>,
+    /// The connection's id within this comet's epoch.
+    pub id: u64,
+    /// How it came in.
+    pub door: Door,
+    /// From where.
+    pub client: SocketAddr,
+}
+
+/// Logic, as comet calls it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Logic(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// This comet's name.
+    server: String,
+    epoch: u64,
+    timeout: Duration,
+    targets: Targets,
+    metrics: Arc<Metrics>,
+    max_message: usize,
+}
+
+impl Logic {
+    /// Begins to look up logic's addresses, until `shutdown`. `server` and `epoch` name this comet.
+    pub fn start(
+        config: &Config,
+        server: String,
+        epoch: u64,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let targets = Targets::start(&config.logic, config.rpc_client.dial.get(), shutdown);
+        Self(Arc::new(Inner {
+            server,
+            epoch,
+            timeout: config.rpc_client.timeout.get(),
+            targets,
+            metrics,
+            max_message: config.rpc_server.max_message,
+        }))
+    }
+
+    /// This comet's name.
+    pub fn server(&self) -> &str {
+        &self.0.server
+    }
+
+    /// When this comet started, in microseconds since 1970.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch
+    }
+
+    /// Asks who a client is by its token. `session` has neither mid nor key yet.
+    pub async fn connect(
+        &self,
+        id: u64,
+        door: Door,
+        client: SocketAddr,
+        cookie: &str,
+        token: Bytes,
+    ) -> Result<ConnectReply, CallError> {
+        let request = ConnectReq {
+            server: self.0.server.clone(),
+            cookie: cookie.to_owned(),
+            token,
+            connection: Some(self.connection_ref(id, door, client)),
+        };
+        self.call("connect", request, async |mut logic, request| {
+            logic.connect(request).await
+        })
+        .await
+    }
+
+    /// Tells that a connection has ended.
+    pub async fn disconnect(&self, session: &Session) -> Result<bool, CallError> {
+        let request = DisconnectReq {
+            mid: session.mid,
+            key: session.key.to_string(),
+            server: self.0.server.clone(),
+            connection: Some(self.connection_ref(session.id, session.door, session.client)),
+        };
+        let reply = self
+            .call("disconnect", request, async |mut logic, request| {
+                logic.disconnect(request).await
+            })
+            .await?;
+        Ok(reply.has)
+    }
+
+    /// Renews a session's expiry.
+    pub async fn heartbeat(&self, session: &Session) -> Result<(), CallError> {
+        let request = HeartbeatReq {
+            mid: session.mid,
+            key: session.key.to_string(),
+            server: self.0.server.clone(),
+            connection: Some(self.connection_ref(session.id, session.door, session.client)),
+        };
+        self.call("heartbeat", request, async |mut logic, request| {
+            logic.heartbeat(request).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Hands on a client's message.
+    pub async fn receive(&self, session: &Session, proto: Proto) -> Result<(), CallError> {
+        let request = ReceiveReq {
+            mid: session.mid,
+            proto: Some(proto),
+            connection: Some(self.connection_ref(session.id, session.door, session.client)),
+        };
+        self.call("receive", request, async |mut logic, request| {
+            logic.receive(request).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Tells this comet's room counts and gets those over all comets. Compressed, as goim's.
+    pub async fn renew_online(&self, request: OnlineReq) -> Result<OnlineReply, CallError> {
+        self.call("renew_online", request, async |logic, request| {
+            let mut logic = logic.send_compressed(CompressionEncoding::Gzip);
+            logic.renew_online(request).await
+        })
+        .await
+    }
+
+    fn connection_ref(&self, id: u64, door: Door, client: SocketAddr) -> ConnectionRef {
+        ConnectionRef {
+            epoch: self.0.epoch,
+            id,
+            door: door.label().to_owned(),
+            client_address: client.to_string(),
+        }
+    }
+
+    /// Makes one call, to the next address while one cannot be reached, until one answers or the time is up.
+    async fn call<Q: Clone, A>(
+        &self,
+        name: &'static str,
+        request: Q,
+        call: impl AsyncFn(LogicClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
+    ) -> Result<A, CallError> {
+        let deadline = Instant::now() + self.0.timeout;
+        let mut last = "no address of logic is known".to_owned();
+        for channel in self.0.targets.in_turn() {
+            let client = LogicClient::new(channel)
+                .max_decoding_message_size(self.0.max_message)
+                .max_encoding_message_size(self.0.max_message)
+                .accept_compressed(CompressionEncoding::Gzip);
+            let Ok(answer) =
+                timeout_at(deadline, call(client, Request::new(request.clone()))).await
+            else {
+                self.0.metrics.logic_calls(name, "timeout").inc();
+                return Err(CallError::Unavailable(format!(
+                    "no answer within {:?}",
+                    self.0.timeout
+                )));
+            };
+            match answer {
+                Ok(answer) => {
+                    self.0.metrics.logic_calls(name, "ok").inc();
+                    return Ok(answer.into_inner());
+                }
+                Err(status) if is_refusal(&status) => {
+                    self.0.metrics.logic_calls(name, "refused").inc();
+                    return Err(CallError::Refused(status.message().to_owned()));
+                }
+                Err(status) => {
+                    self.0.metrics.logic_calls(name, "unavailable").inc();
+                    last = describe(&status);
+                }
+            }
+        }
+        Err(CallError::Unavailable(last))
+    }
+}
+
+/// Whether logic itself answered, and would answer the same again. A status that has a source was made on this side, by a
+/// connection that failed.
+fn is_refusal(status: &Status) -> bool {
+    use std::error::Error as _;
+    let passing = matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::ResourceExhausted
+            | Code::Aborted
+    );
+    !passing && status.source().is_none()
+}
+
+fn describe(status: &Status) -> String {
+    use std::error::Error as _;
+    let mut text = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text = format!("{text}: {part}");
+        }
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,125 @@
+//! Where logic is: listed addresses, and what DNS has for the names among them.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::config;
+
+/// goim's clients ping an idle connection this often ...
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// ... and give it up when no answer comes for so long.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// All addresses of logic, each with a connection that is made when it is needed.
+#[derive(Debug)]
+pub(super) struct Targets {
+    known: Arc<ArcSwap<Vec<Channel>>>,
+    next: AtomicUsize,
+}
+
+impl Targets {
+    /// Looks the addresses up now and again and again, until `shutdown`.
+    pub(super) fn start(
+        config: &config::Logic,
+        dial: Duration,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let mut addresses = BTreeMap::new();
+        for address in config.addresses.iter().filter_map(|text| text.parse().ok()) {
+            insert(&mut addresses, address, dial);
+        }
+        let known = Arc::new(ArcSwap::from_pointee(addresses.values().cloned().collect()));
+        let names = config
+            .addresses
+            .iter()
+            .filter(|text| text.parse::<SocketAddr>().is_err());
+        let names: Vec<String> = names.cloned().collect();
+        if !names.is_empty() {
+            let (known, period) = (Arc::clone(&known), config.resolve.get());
+            let resolving = resolve(names, addresses, known, period, dial);
+            tokio::spawn(shutdown.run_until_cancelled_owned(resolving));
+        }
+        Self {
+            known,
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// Each address once, beginning with another every time.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = Channel> + use<> {
+        let known = self.known.load_full();
+        let start = self.next.fetch_add(1, Ordering::Relaxed);
+        (0..known.len()).map(move |step| known[start.wrapping_add(step) % known.len()].clone())
+    }
+}
+
+/// Looks names up for ever. An address that a name no longer has is given up; a name that cannot be looked up keeps its last.
+async fn resolve(
+    names: Vec<String>,
+    fixed: BTreeMap<SocketAddr, Channel>,
+    known: Arc<ArcSwap<Vec<Channel>>>,
+    period: Duration,
+    dial: Duration,
+) {
+    let mut last: BTreeMap<String, BTreeMap<SocketAddr, Channel>> = BTreeMap::new();
+    loop {
+        for name in &names {
+            match tokio::net::lookup_host(name).await {
+                Ok(found) => {
+                    let old = last.entry(name.clone()).or_default();
+                    let mut new = BTreeMap::new();
+                    for address in found {
+                        match old.remove(&address) {
+                            Some(channel) => drop(new.insert(address, channel)),
+                            None => insert(&mut new, address, dial),
+                        }
+                    }
+                    *old = new;
+                }
+                Err(error) => tracing::warn!(%name, %error, "logic's name cannot be looked up"),
+            }
+        }
+        let mut all = fixed.clone();
+        all.extend(
+            last.values()
+                .flatten()
+                .map(|(address, channel)| (*address, channel.clone())),
+        );
+        known.store(Arc::new(all.into_values().collect()));
+        let patience = if known.load().is_empty() {
+            period.min(Duration::from_secs(1))
+        } else {
+            period
+        };
+        tokio::time::sleep(patience).await;
+    }
+}
+
+fn insert(addresses: &mut BTreeMap<SocketAddr, Channel>, address: SocketAddr, dial: Duration) {
+    match Endpoint::from_shared(format!("http://{address}")) {
+        Ok(endpoint) => {
+            let channel = endpoint
+                .connect_timeout(dial)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(KEEPALIVE)
+                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+                .keep_alive_while_idle(true)
+                .initial_stream_window_size(16 << 20)
+                .initial_connection_window_size(16 << 20)
+                .connect_lazy();
+            addresses.insert(address, channel);
+        }
+        Err(error) => tracing::error!(%address, %error, "an address of logic makes no URL"),
+    }
+}

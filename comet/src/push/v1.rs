@@ -1,0 +1,251 @@
+//! `comet.v1`: lanes of messages with receipts, and kick.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _};
+use protocol::{
+    Header, MessageId, Meta, Position,
+    grpc::comet::v1::{
+        Connection, KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
+        comet_server::Comet, kick_request, message::Target,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Pending, PushError, Pusher, new_id, positions::Positions};
+use crate::{
+    bucket::{Bucket, Control, Whom, tally::Outcome},
+    close::Farewell,
+};
+
+/// Bytes of the reason that a kicked client is told: with the JSON around it, it fits a Close frame's 123.
+const MAX_REASON: usize = 100;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct CometV1 {
+    pusher: Arc<Pusher>,
+    positions: Arc<Positions>,
+}
+
+/// A message whose receipt is to be sent.
+struct Sent {
+    id: Vec<u8>,
+    result: Result<Pending, (Refusal, String)>,
+}
+
+impl CometV1 {
+    /// The service over a pusher.
+    pub fn new(pusher: Arc<Pusher>) -> Self {
+        let positions = Arc::new(Positions::new(pusher.config.streams));
+        Self { pusher, positions }
+    }
+
+    /// Takes the batches of one lane, message after message.
+    async fn take(self, mut batches: Streaming<PushBatch>, receipts: mpsc::Sender<Sent>) {
+        while let Some(Ok(batch)) = batches.next().await {
+            for message in batch.messages {
+                let sent = self.push(message).await;
+                if receipts.send(sent).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn push(&self, message: Message) -> Sent {
+        let id = if message.id.is_empty() {
+            Ok(new_id())
+        } else {
+            message.id.as_slice().try_into()
+        };
+        let Ok(id) = id else {
+            let text = "id: not 16 bytes".to_owned();
+            let error = self.pusher.refused(PushError::Invalid(text));
+            return Sent {
+                id: message.id,
+                result: Err(refusal(&error)),
+            };
+        };
+        let result = self.push_identified(id, message).await;
+        Sent {
+            id: id.0.into(),
+            result,
+        }
+    }
+
+    async fn push_identified(
+        &self,
+        id: MessageId,
+        message: Message,
+    ) -> Result<Pending, (Refusal, String)> {
+        let Message {
+            position,
+            target,
+            operation,
+            body,
+            ..
+        } = message;
+        let position = position.map(|position| Position {
+            stream: position.stream,
+            epoch: position.epoch,
+            number: position.number,
+        });
+        if let Some(position) = &position {
+            self.positions
+                .check(position)
+                .map_err(|refusal| (refusal, "position".to_owned()))?;
+        }
+        let meta = Meta {
+            id,
+            position: position.clone().map(Arc::new),
+        };
+        let pending = self.to_target(target, operation, &body, meta).await;
+        let pending = pending.map_err(|error| refusal(&error))?;
+        if let Some(position) = &position {
+            self.positions.take(position);
+        }
+        Ok(pending)
+    }
+
+    async fn to_target(
+        &self,
+        target: Option<Target>,
+        op: i32,
+        body: &[u8],
+        meta: Meta,
+    ) -> Result<Pending, PushError> {
+        let pusher = &self.pusher;
+        let frame = pusher.message(Header::push(op), body, meta)?;
+        match target {
+            Some(Target::Keys(keys)) => pusher.to_keys(keys.keys, op, frame).await,
+            Some(Target::Room(room)) => pusher.to_room(&room, frame).await,
+            Some(Target::Everyone(everyone)) => pusher.to_all(op, frame, everyone.speed).await,
+            None => Err(pusher.refused(PushError::Invalid("target: missing".to_owned()))),
+        }
+    }
+
+    /// Has one bucket kick; 0 if it has ended.
+    async fn kick_in(bucket: &Bucket, whom: Whom, farewell: Farewell) -> u32 {
+        let (answer, kicked) = oneshot::channel();
+        if bucket
+            .control
+            .send(Control::Kick(whom, farewell, answer))
+            .await
+            .is_err()
+        {
+            return 0;
+        }
+        kicked.await.unwrap_or(0)
+    }
+}
+
+#[tonic::async_trait]
+impl Comet for CometV1 {
+    type PushStream = Pin<Box<dyn Stream<Item = Result<Receipts, Status>> + Send>>;
+
+    async fn push(
+        &self,
+        request: Request<Streaming<PushBatch>>,
+    ) -> Result<Response<Self::PushStream>, Status> {
+        let (receipts, sent) = mpsc::channel(self.pusher.config.lane);
+        tokio::spawn(self.clone().take(request.into_inner(), receipts));
+        let stream = futures_util::stream::unfold(sent, async |mut sent: mpsc::Receiver<Sent>| {
+            let receipts = next_receipts(&mut sent).await?;
+            Some((Ok(receipts), sent))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn kick(&self, request: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
+        let KickRequest { target, reason } = request.into_inner();
+        if reason.len() > MAX_REASON {
+            return Err(Status::invalid_argument(format!(
+                "reason: over {MAX_REASON} bytes"
+            )));
+        }
+        let farewell = Farewell::kicked(&reason.into());
+        let buckets = &self.pusher.gateway.buckets;
+        let mut kicked = 0;
+        match target {
+            None => return Err(Status::invalid_argument("target: missing")),
+            Some(kick_request::Target::Keys(keys)) => {
+                let mut by_bucket = vec![Vec::new(); buckets.all().len()];
+                for key in keys.keys {
+                    by_bucket[buckets.index_of(&key)].push(key);
+                }
+                for (bucket, keys) in buckets.all().iter().zip(by_bucket) {
+                    if !keys.is_empty() {
+                        kicked += Self::kick_in(bucket, Whom::Keys(keys), farewell.clone()).await;
+                    }
+                }
+            }
+            Some(kick_request::Target::Room(room)) => {
+                if let Some(room) = self.pusher.find_room(&room) {
+                    for index in room.present() {
+                        let whom = Whom::Room(Arc::clone(&room));
+                        kicked +=
+                            Self::kick_in(&buckets.all()[index], whom, farewell.clone()).await;
+                    }
+                }
+            }
+            Some(kick_request::Target::Connection(Connection { key, epoch, id })) => {
+                if epoch == self.pusher.gateway.logic.epoch() {
+                    let whom = Whom::Connection(key.clone(), id);
+                    kicked = Self::kick_in(buckets.of(&key), whom, farewell).await;
+                }
+            }
+        }
+        Ok(Response::new(KickReply { kicked }))
+    }
+}
+
+/// Waits for the next receipt, and takes those behind it that are ready too.
+async fn next_receipts(sent: &mut mpsc::Receiver<Sent>) -> Option<Receipts> {
+    let first = sent.recv().await?;
+    let mut receipts = vec![receipt(first).await];
+    while let Ok(next) = sent.try_recv() {
+        receipts.push(receipt(next).await);
+        if receipts.len() >= 256 {
+            break;
+        }
+    }
+    Some(Receipts { receipts })
+}
+
+async fn receipt(sent: Sent) -> Receipt {
+    let Sent { id, result } = sent;
+    let outcome = match result {
+        Ok(pending) => pending.await.map_err(|_| refusal(&PushError::Stopping)),
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(Outcome {
+            counts,
+            absent_keys,
+        }) => Receipt {
+            id,
+            taken: counts.taken,
+            absent: counts.absent,
+            filtered: counts.filtered,
+            dropped: counts.full + counts.closing,
+            absent_keys,
+            ..Receipt::default()
+        },
+        Err((refusal, detail)) => Receipt {
+            id,
+            refusal: refusal.into(),
+            detail,
+            ..Receipt::default()
+        },
+    }
+}
+
+fn refusal(error: &PushError) -> (Refusal, String) {
+    let refusal = match error {
+        PushError::Invalid(_) => Refusal::Invalid,
+        PushError::Busy(_) | PushError::Paced(_) | PushError::Stopping => Refusal::Busy,
+    };
+    (refusal, error.to_string())
+}

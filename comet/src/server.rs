@@ -1,0 +1,303 @@
+//! One comet: everything bound, started, and ended in order.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use axum::Router;
+use common::{
+    listen::{self, ListenOptions},
+    readiness::Readiness,
+};
+use prometheus_client::registry::Registry;
+use protocol::grpc::goim::logic::CometInfo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    bucket::Control,
+    close::{CloseReason, CloseWhen, Farewell},
+    config::Config,
+    connection,
+    gateway::Gateway,
+    grpc,
+    logic::{Logic, renew},
+    metrics::Metrics,
+    push::Pusher,
+    transport::{Door, http},
+};
+
+/// Beside the time in which each connection may close: for the tasks to be scheduled.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
+
+/// A running comet.
+#[derive(Debug)]
+pub struct Comet {
+    tcp_addrs: Vec<SocketAddr>,
+    http_addrs: Vec<SocketAddr>,
+    grpc_addr: SocketAddr,
+    gateway: Arc<Gateway>,
+    readiness: Readiness,
+    connections: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Comet {
+    /// Binds everything and serves until `shutdown`. `pages` is what the HTTP door serves beside `/sub`; the counters go
+    /// into `registry`. Logic need not be there.
+    ///
+    /// An error names the listener that cannot be bound.
+    pub async fn start(
+        config: &Config,
+        pages: Router,
+        registry: &mut Registry,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let options = listen_options(config);
+        let tcp = bind_all("tcp.bind", &config.tcp.bind, &options)?;
+        let http = bind_all("websocket.bind", &config.websocket.bind, &options)?;
+        let grpc = bind_grpc(config)?;
+        let grpc_addr = grpc.local_addr().context("rpcServer.addr")?;
+
+        let metrics = Arc::new(Metrics::register(registry));
+        let readiness = Readiness::default();
+        let server = server_name(config)?;
+        let epoch = epoch();
+        let logic = Logic::start(
+            config,
+            server.clone(),
+            epoch,
+            Arc::clone(&metrics),
+            shutdown.clone(),
+        );
+        let gateway = Arc::new(Gateway::start(config, logic, metrics));
+        let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
+        grpc::serve(
+            grpc,
+            pusher,
+            config.rpc_server.max_message,
+            shutdown.clone(),
+        )
+        .await?;
+
+        let comet = Self {
+            tcp_addrs: local_addrs(&tcp)?,
+            http_addrs: local_addrs(&http)?,
+            grpc_addr,
+            gateway,
+            readiness,
+            connections: TaskTracker::new(),
+            shutdown,
+        };
+        comet.spawn_renewal(config, comet_info(config, &server, epoch, grpc_addr));
+        comet.spawn_tcp(tcp);
+        comet.spawn_http(http, config, pages);
+        Ok(comet)
+    }
+
+    /// Where the TCP door listens.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        &self.tcp_addrs
+    }
+
+    /// Where the HTTP door listens.
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.http_addrs
+    }
+
+    /// Where the push service listens.
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc_addr
+    }
+
+    /// Whether it is ready to serve, and why not.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.gateway.metrics
+    }
+
+    /// Waits for the shutdown and ends in order: no new connections, the clients are told, what waits for them is written, the
+    /// sockets are closed.
+    pub async fn join(self) {
+        self.shutdown.cancelled().await;
+        let farewell = Farewell::from(CloseReason::GoingAway);
+        for bucket in self.gateway.buckets.all() {
+            let close = Control::CloseAll(farewell.clone(), CloseWhen::AfterQueue);
+            // A bucket that has ended has closed its connections.
+            drop(bucket.control.send(close).await);
+        }
+        self.connections.close();
+        let patience = self.gateway.protocol.close_timeout.get() + SHUTDOWN_MARGIN;
+        if timeout(patience, self.connections.wait()).await.is_err() {
+            tracing::warn!(
+                open = self.connections.len(),
+                "some connections did not close in time"
+            );
+        }
+    }
+
+    fn spawn_renewal(&self, config: &Config, info: CometInfo) {
+        let renewal = renew::run(
+            self.gateway.logic.clone(),
+            Arc::clone(&self.gateway.rooms),
+            Arc::clone(&self.gateway.addresses),
+            info,
+            config.logic.renew.get(),
+            self.readiness.latch("logic"),
+        );
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(renewal));
+    }
+
+    fn spawn_tcp(&self, listeners: Vec<TcpListener>) {
+        for listener in listeners {
+            let gateway = Arc::clone(&self.gateway);
+            self.spawn_accepts(listener, Door::Tcp, move |stream, client| {
+                connection::serve_tcp(Arc::clone(&gateway), stream, client)
+            });
+        }
+    }
+
+    fn spawn_http(&self, listeners: Vec<TcpListener>, config: &Config, pages: Router) {
+        let metrics = Arc::clone(&self.gateway.metrics);
+        let door = Arc::new(http::Door {
+            pages,
+            limits: http::HttpLimits {
+                max_head: config.websocket.max_head,
+                max_headers: config.websocket.max_headers,
+                idle: config.websocket.idle.get(),
+                linger: config.protocol.close_timeout.get(),
+            },
+            shutdown: self.shutdown.clone(),
+            on_refused: Arc::new(move |refusal| {
+                metrics.http_refusals(refusal.label()).inc();
+            }),
+        });
+        for listener in listeners {
+            let (gateway, door) = (Arc::clone(&self.gateway), Arc::clone(&door));
+            self.spawn_accepts(listener, Door::WebSocket, move |stream, client| {
+                connection::serve_http(Arc::clone(&gateway), Arc::clone(&door), stream, client)
+            });
+        }
+    }
+
+    fn spawn_accepts<F>(
+        &self,
+        listener: TcpListener,
+        door: Door,
+        mut serve: impl FnMut(TcpStream, SocketAddr) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let connections = self.connections.clone();
+        let metrics = Arc::clone(&self.gateway.metrics);
+        let accepting = listen::accept_loop(
+            listener,
+            self.shutdown.clone(),
+            move |error| {
+                metrics.accept_errors().inc();
+                tracing::warn!(door = door.label(), %error, "accept fails");
+            },
+            move |stream, client| {
+                connections.spawn(serve(stream, client));
+            },
+        );
+        tokio::spawn(accepting);
+    }
+}
+
+fn listen_options(config: &Config) -> ListenOptions {
+    let size = |bytes| (bytes > 0).then_some(bytes);
+    ListenOptions {
+        backlog: config.tcp.backlog,
+        sndbuf: size(config.tcp.sndbuf),
+        rcvbuf: size(config.tcp.rcvbuf),
+        keepalive: config.tcp.keepalive,
+    }
+}
+
+fn bind_all(
+    key: &str,
+    binds: &[String],
+    options: &ListenOptions,
+) -> anyhow::Result<Vec<TcpListener>> {
+    let bind = |text: &String| {
+        let addr = listen::parse_bind(text)?;
+        anyhow::Ok(listen::bind(addr, options)?)
+    };
+    binds
+        .iter()
+        .map(|text| bind(text).with_context(|| format!("{key}: {text}")))
+        .collect()
+}
+
+fn bind_grpc(config: &Config) -> anyhow::Result<TcpListener> {
+    let addr = listen::parse_bind(&config.rpc_server.addr).context("rpcServer.addr")?;
+    let (addr, notice) = listen::guard(addr, config.rpc_server.allow_unauthenticated);
+    if let Some(notice) = notice {
+        tracing::warn!("rpcServer.addr: {notice}");
+    }
+    listen::bind(addr, &ListenOptions::default()).context("rpcServer.addr")
+}
+
+fn local_addrs(listeners: &[TcpListener]) -> anyhow::Result<Vec<SocketAddr>> {
+    listeners
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?))
+        .collect()
+}
+
+/// The name under which logic stores this comet's sessions.
+fn server_name(config: &Config) -> anyhow::Result<String> {
+    if !config.env.host.is_empty() {
+        return Ok(config.env.host.clone());
+    }
+    let name = host_name().context("env.host is empty and the host's name cannot be read")?;
+    Ok(name)
+}
+
+fn host_name() -> anyhow::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?
+        .trim()
+        .to_owned())
+}
+
+/// Microseconds since 1970: later for every start, however quick the restart.
+fn epoch() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn comet_info(config: &Config, server: &str, epoch: u64, grpc_addr: SocketAddr) -> CometInfo {
+    let env = &config.env;
+    let grpc_address = match env.grpc_address.as_str() {
+        "" if grpc_addr.ip().is_unspecified() => format!("{server}:{}", grpc_addr.port()),
+        "" => grpc_addr.to_string(),
+        address => address.to_owned(),
+    };
+    CometInfo {
+        epoch,
+        grpc_address,
+        addresses: env.addrs.clone(),
+        region: env.region.clone(),
+        zone: env.zone.clone(),
+        env: env.deploy_env.clone(),
+        hostname: server.to_owned(),
+        weight: env.weight,
+        offline: env.offline,
+        connections: 0,
+        client_addresses: 0,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
