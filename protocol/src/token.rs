@@ -1,6 +1,9 @@
 //! The token of a login: the body of Auth. As goim's clients send it, it is open JSON that logic believes.
 
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, Unexpected},
+};
 
 /// Who a client says it is and what it wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -26,6 +29,13 @@ pub struct Token {
 impl Token {
     /// Reads a token. As in goim, fields that are absent or null are empty, and unknown ones are ignored.
     pub fn from_json(bytes: &[u8]) -> serde_json::Result<Self> {
+        // serde would take an array for the fields in their order.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(serde_json::Error::invalid_type(
+                Unexpected::Seq,
+                &"an object",
+            ));
+        }
         serde_json::from_slice(bytes)
     }
 
