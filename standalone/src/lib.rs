@@ -1,1 +1,83 @@
-//! Placeholder until its code lands.
+//! Comet and logic-stub in one process, over real loopback gRPC, with sessions in memory and a page to try them.
+//!
+//! # Layout
+//!
+//! - [`Standalone`]: both services, started and ended
+//! - [`config`]: both configurations, on loopback by default
+//! - [`pages`]: what the HTTP door serves beside `/sub`
+
+pub mod config;
+pub mod pages;
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use comet::Comet;
+use logic_stub::LogicStub;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+pub use self::config::Config;
+
+/// Both services, running.
+#[derive(Debug)]
+pub struct Standalone {
+    /// The gateway.
+    pub comet: Comet,
+    /// The logic.
+    pub logic: LogicStub,
+    /// Where to open the page, if there is an HTTP door.
+    page: Option<SocketAddr>,
+}
+
+impl Standalone {
+    /// Binds everything and serves until `shutdown`.
+    pub async fn start(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let logic = LogicStub::start(config.logic, shutdown.clone()).context("logic-stub")?;
+        config.comet.logic.addresses = vec![logic.grpc_addr().to_string()];
+        let pages = pages::router(&logic, config.page.allow_unauthenticated);
+        // Read by the monitor, when there is one; until then by tests.
+        let mut registry = Registry::default();
+        let comet = Comet::start(&config.comet, pages, &mut registry, shutdown).await;
+        let comet = comet.context("comet")?;
+        let page = comet.http_addrs().first().copied();
+        Ok(Self { comet, logic, page })
+    }
+
+    /// What a person should know after the start: addresses, how to push, what to open.
+    pub fn welcome(&self) -> String {
+        let list = |addrs: &[SocketAddr]| {
+            addrs
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let mut text = format!(
+            "\nComet is up, with its sessions in memory.\n\n  \
+             TCP        {}\n  HTTP       {} (WebSocket on /sub)\n  push API   {}\n  gRPC       {} (comet), {} (logic)\n",
+            list(self.comet.tcp_addrs()),
+            list(self.comet.http_addrs()),
+            self.logic.http_addr(),
+            self.comet.grpc_addr(),
+            self.logic.grpc_addr(),
+        );
+        if let Some(page) = self.page {
+            text += &format!(
+                "\nOpen this page, log in, and watch messages arrive:\n\n  http://{page}/?auto=1\n"
+            );
+        }
+        text += &format!(
+            "\nPush to everyone in its room:\n\n  \
+             curl -d 'hello' 'http://{}/goim/push/room?operation=1000&type=live&room=1000'\n",
+            self.logic.http_addr()
+        );
+        text
+    }
+
+    /// Waits for the shutdown and ends both in order: clients first, while logic still hears their goodbyes.
+    pub async fn join(self) {
+        self.comet.join().await;
+        self.logic.join().await;
+    }
+}

@@ -64,6 +64,16 @@ impl Checks {
         }
     }
 
+    /// The checks of a part whose keys stand under `table`.
+    pub fn within(&mut self, table: &str, validate: impl FnOnce(&mut Self)) {
+        let mut part = Self::default();
+        validate(&mut part);
+        for mut failure in part.failures {
+            failure.key = format!("{table}.{}", failure.key);
+            self.failures.push(failure);
+        }
+    }
+
     fn fail(&mut self, key: &str, value: String, allowed: String) {
         self.failures.push(Failure {
             key: key.into(),
@@ -92,6 +102,13 @@ mod tests {
         checks.duration("b", Human::secs(1), Duration::ZERO..=Duration::from_secs(1));
         checks.that("c", "x", true, "anything");
         assert!(checks.failures.is_empty());
+    }
+
+    #[test]
+    fn failures_of_a_part_name_its_table() {
+        let mut checks = Checks::default();
+        checks.within("comet", |checks| checks.range("tcp.backlog", 0, 1..=2));
+        assert_eq!(texts(&checks), ["comet.tcp.backlog 0 a number from 1 to 2"]);
     }
 
     #[test]

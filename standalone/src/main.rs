@@ -1,0 +1,65 @@
+//! `comet-standalone`: everything in one process, for trying out.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Parser;
+use common::{
+    config::{self, Loaded, Sources},
+    shutdown, telemetry,
+};
+use standalone::{Config, Standalone, config::SPEC};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Comet and its logic in one process, with a page to try them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Flags {
+    /// The configuration file, in TOML, with the tables `comet`, `logic` and `page`.
+    #[arg(long, env = "STANDALONE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sets a key, over file and environment: `--set comet.websocket.bind=:3102`. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Reads the configuration, says what is wrong with it, and ends.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("comet-standalone: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let sources = Sources::from_process(flags.config, flags.set);
+    let Loaded { config, warnings } = config::load::<Config>(&SPEC, &sources)?;
+    telemetry::init(None)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if flags.check_config {
+        println!("the configuration is valid");
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context("the runtime does not start")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let standalone = Standalone::start(config, shutdown::on_signals()).await?;
+    println!("{}", standalone.welcome());
+    standalone.join().await;
+    Ok(())
+}
