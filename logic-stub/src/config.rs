@@ -126,11 +126,12 @@ pub struct HttpServer {
     /// Longest body of a push in bytes. Comets bound what a connection may have waiting by 64 KiB: a longer message would
     /// never fit.
     pub max_body: usize,
-    /// Longest head of a request in bytes: a push to 10,000 keys of 40 bytes names them all in its query, 480 KB.
+    /// Longest head of a request in bytes. The HTTP library takes paths with queries of at most 65,534 bytes, which is 1,500
+    /// keys of 36 characters; the rest is for headers.
     pub max_head: usize,
-    /// Values of `keys`, `mids` or `rooms` in one request.
+    /// Values of `keys`, `mids` or `rooms` in one request: more than a query can hold of any but the shortest.
     pub max_values: usize,
-    /// Connections at once; each has at most `maxHead` + `maxBody` in memory, so 1,024 are at most 576 MiB when all of them
+    /// Connections at once; each has at most `maxHead` + `maxBody` in memory, so 1,024 are at most 144 MiB when all of them
     /// try.
     pub max_connections: usize,
 }

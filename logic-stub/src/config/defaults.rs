@@ -42,7 +42,7 @@ impl Default for HttpServer {
             read_timeout: Human::secs(30),
             write_timeout: Human::secs(5),
             max_body: 64 << 10,
-            max_head: 512 << 10,
+            max_head: 80 << 10,
             max_values: 10_000,
             max_connections: 1_024,
         }

@@ -130,7 +130,7 @@ impl MemorySessions {
             }
             self.count.fetch_sub(gone.len(), Ordering::Relaxed);
             for (mid, key) in gone {
-                self.unindex(mid, &key);
+                self.reindex(mid, &key);
             }
         }
     }
@@ -152,15 +152,18 @@ impl MemorySessions {
         hash % SHARDS
     }
 
-    /// Takes `key` out of the index of `mid`, unless it has come back in the meantime.
-    fn unindex(&self, mid: i64, key: &Arc<str>) {
+    /// Makes the index of `mid` agree with the record of `key`. Called after every change of a record: whichever of two
+    /// calls comes last, it finds the record as it is.
+    fn reindex(&self, mid: i64, key: &Arc<str>) {
         let mut mids = self.mids_of(mid).lock();
-        let back = self
+        let held = self
             .keys_of(key)
             .lock()
             .get(key)
             .is_some_and(|record| record.mid == mid);
-        if !back {
+        if held {
+            mids.insert((mid, Arc::clone(key)));
+        } else {
             mids.remove(&(mid, Arc::clone(key)));
         }
     }
@@ -200,9 +203,9 @@ impl MemorySessions {
             }
         };
         if let Some(mid) = moved_from {
-            self.unindex(mid, &key);
+            self.reindex(mid, &key);
         }
-        self.mids_of(session.mid).lock().insert((session.mid, key));
+        self.reindex(session.mid, &key);
         Ok(outcome)
     }
 
@@ -251,7 +254,7 @@ impl MemorySessions {
             return false;
         };
         self.count.fetch_sub(1, Ordering::Relaxed);
-        self.unindex(record.mid, &key);
+        self.reindex(record.mid, &key);
         record.expires > now
     }
 

@@ -113,3 +113,45 @@ async fn the_bound_of_comets_holds() {
     assert!(memory.store.renew_lease("a", info.clone()).await.is_ok());
     assert!(memory.store.renew_lease("b", info).await.is_err());
 }
+
+#[test]
+fn keys_and_index_agree_after_a_race() {
+    let memory = Memory::new(Limits {
+        max_sessions: 100_000,
+        ..LIMITS
+    });
+    let store = &memory.store;
+    // Few calls for each key, at about the same time: nothing later repairs what they leave.
+    std::thread::scope(|threads| {
+        for thread in 0..4_i64 {
+            threads.spawn(move || {
+                for turn in 0..20_000_i64 {
+                    let session = contract::session(thread, &format!("key-{turn}"), "a", None);
+                    if (turn + thread) % 3 == 0 {
+                        store.remove_now(&session);
+                    } else {
+                        store.register_now(&session).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let held: BTreeSet<(i64, Arc<str>)> = store
+        .keys
+        .iter()
+        .flat_map(|shard| {
+            let keys = shard.lock();
+            let held = keys
+                .iter()
+                .map(|(key, record)| (record.mid, Arc::clone(key)));
+            held.collect::<Vec<_>>()
+        })
+        .collect();
+    let indexed: BTreeSet<(i64, Arc<str>)> = store
+        .mids
+        .iter()
+        .flat_map(|shard| shard.lock().iter().cloned().collect::<Vec<_>>())
+        .collect();
+    assert_eq!(held, indexed);
+    assert_eq!(store.len(), held.len());
+}

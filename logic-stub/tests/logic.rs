@@ -1,0 +1,515 @@
+//! goim's `Logic` service as a comet calls it, and the HTTP API's view of what comets say.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use logic_stub::{Business, LogicStub, clock::Clock};
+use parking_lot::Mutex;
+use protocol::grpc::goim::{
+    logic::{
+        CometInfo, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, NodesReq, OnlineReq,
+        ReceiveReq, logic_client::LogicClient,
+    },
+    protocol::Proto,
+};
+use serde_json::json;
+use support::{Running, config, start, start_with};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, codec::CompressionEncoding, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+fn connection(epoch: u64, id: u64) -> ConnectionRef {
+    ConnectionRef {
+        epoch,
+        id,
+        ..ConnectionRef::default()
+    }
+}
+
+fn info(epoch: u64) -> CometInfo {
+    CometInfo {
+        epoch,
+        grpc_address: "127.0.0.1:1".to_owned(),
+        weight: 10,
+        ..CometInfo::default()
+    }
+}
+
+/// A logic-stub whose store goes by a clock that the test moves.
+fn start_with_clock() -> (Running, impl Fn(Duration)) {
+    let ahead = Arc::new(Mutex::new(Duration::ZERO));
+    let (begin, hand) = (Instant::now(), Arc::clone(&ahead));
+    let clock = Clock::new(move || begin + *hand.lock());
+    let logic = start_with(LogicStub::builder(config()).clock(clock));
+    (logic, move |time| *ahead.lock() += time)
+}
+
+async fn online(logic: &Running, key: &str) -> bool {
+    let holders = logic
+        .stub
+        .logic()
+        .sessions
+        .holders(&[key.to_owned()])
+        .await
+        .unwrap();
+    holders[0].is_some()
+}
+
+#[tokio::test]
+async fn connect_reads_goims_token() {
+    let logic = start(config());
+    let token =
+        r#"{"mid":123,"key":"k","room_id":"live://1000","platform":"web","accepts":[1000,1001]}"#;
+    let reply = logic.connect("a", token).await.unwrap();
+    assert_eq!(
+        (reply.mid, reply.key.as_str(), reply.room_id.as_str()),
+        (123, "k", "live://1000")
+    );
+    assert_eq!(reply.accepts, [1000, 1001]);
+    assert_eq!(reply.heartbeat, 480_000_000_000);
+
+    let first = logic.connect("a", r#"{"mid":123}"#).await.unwrap();
+    let second = logic.connect("a", r#"{"mid":123,"key":""}"#).await.unwrap();
+    assert!(uuid::Uuid::parse_str(&first.key).is_ok());
+    assert_ne!(first.key, second.key);
+    assert!(online(&logic, &first.key).await && online(&logic, "k").await);
+}
+
+#[tokio::test]
+async fn bad_logins_are_told_which_field() {
+    let logic = start(config());
+    let long = "x".repeat(257);
+    let accepts = vec!["1"; 1_025].join(",");
+    let cases = [
+        ("a", "no json".to_owned(), "JSON"),
+        ("a", String::new(), "JSON"),
+        ("a", r#"{"mid":"x"}"#.to_owned(), "mid"),
+        ("a", format!(r#"{{"key":"{long}"}}"#), "key"),
+        ("a", format!(r#"{{"room_id":"{long}"}}"#), "room_id"),
+        ("a", format!(r#"{{"accepts":[{accepts}]}}"#), "accepts"),
+        (
+            "a",
+            format!(r#"{{"platform":"{}"}}"#, "x".repeat(4_096)),
+            "token",
+        ),
+        ("", "{}".to_owned(), "server"),
+        (long.as_str(), "{}".to_owned(), "server"),
+    ];
+    for (server, token, field) in cases {
+        let status = logic.connect(server, &token).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(field), "{field}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_live_by_heartbeats_and_end_by_their_own_goodbye() {
+    let (logic, pass) = start_with_clock();
+    let mut client = logic.client.clone();
+    let heartbeat = |server: &str, connection: Option<ConnectionRef>| HeartbeatReq {
+        mid: 7,
+        key: "k".to_owned(),
+        server: server.to_owned(),
+        connection,
+    };
+    let goodbye = |server: &str, connection: Option<ConnectionRef>| DisconnectReq {
+        mid: 7,
+        key: "k".to_owned(),
+        server: server.to_owned(),
+        connection,
+    };
+    logic.connect("a", r#"{"mid":7,"key":"k"}"#).await.unwrap();
+    pass(Duration::from_mins(20));
+    client.heartbeat(heartbeat("a", None)).await.unwrap();
+    pass(Duration::from_mins(20));
+    assert!(online(&logic, "k").await);
+    pass(Duration::from_mins(20));
+    assert!(!online(&logic, "k").await);
+    // As in goim, the heartbeat of a forgotten session brings it back.
+    client.heartbeat(heartbeat("a", None)).await.unwrap();
+    assert!(online(&logic, "k").await);
+    assert!(
+        !client
+            .disconnect(goodbye("b", None))
+            .await
+            .unwrap()
+            .into_inner()
+            .has
+    );
+    assert!(
+        client
+            .disconnect(goodbye("a", None))
+            .await
+            .unwrap()
+            .into_inner()
+            .has
+    );
+    assert!(!online(&logic, "k").await);
+
+    // With connections: the key moves from a to b, and a's goodbye and heartbeat come late.
+    for server in ["a", "b"] {
+        logic.renew(server, Some(info(1)), &[]).await.unwrap();
+        logic
+            .connect_as(server, r#"{"mid":7,"key":"k"}"#, connection(1, 1))
+            .await
+            .unwrap();
+    }
+    client
+        .heartbeat(heartbeat("a", Some(connection(1, 1))))
+        .await
+        .unwrap();
+    assert!(
+        !client
+            .disconnect(goodbye("a", Some(connection(1, 1))))
+            .await
+            .unwrap()
+            .into_inner()
+            .has
+    );
+    assert!(online(&logic, "k").await);
+    let late = logic
+        .connect_as("b", r#"{"mid":7,"key":"k"}"#, connection(1, 0))
+        .await
+        .unwrap_err();
+    assert_eq!(late.code(), Code::Aborted);
+    assert!(
+        client
+            .disconnect(goodbye("b", Some(connection(1, 1))))
+            .await
+            .unwrap()
+            .into_inner()
+            .has
+    );
+}
+
+#[tokio::test]
+async fn leases_come_with_renew_online_and_die() {
+    let (logic, pass) = start_with_clock();
+    let first = logic
+        .renew("a", Some(info(5)), &[("live://1", 2)])
+        .await
+        .unwrap();
+    assert!(!first.lease_known);
+    assert_ne!(first.store_generation, 0);
+    let second = logic
+        .renew("a", Some(info(5)), &[("live://1", 3)])
+        .await
+        .unwrap();
+    assert!(second.lease_known);
+    assert_eq!(second.store_generation, first.store_generation);
+    assert_eq!(second.all_room_count["live://1"], 3);
+
+    let older = logic.renew("a", Some(info(4)), &[]).await.unwrap_err();
+    assert_eq!(older.code(), Code::FailedPrecondition);
+    let none = logic.renew("b", Some(info(0)), &[]).await.unwrap_err();
+    assert!(none.message().contains("comet.epoch"), "{none}");
+
+    // goim's own comet says nothing of itself and gets the same counts.
+    let goims = logic
+        .renew("g", None, &[("live://1", 10), ("live://2", -1)])
+        .await
+        .unwrap();
+    assert_eq!(
+        (goims.lease_known, goims.all_room_count["live://1"]),
+        (false, 13)
+    );
+    assert!(!goims.all_room_count.contains_key("live://2"));
+    pass(Duration::from_secs(30));
+    let alone = logic.renew("g", None, &[("live://1", 10)]).await.unwrap();
+    assert_eq!(alone.all_room_count["live://1"], 10);
+
+    let other = start(config());
+    let elsewhere = other.renew("a", Some(info(5)), &[]).await.unwrap();
+    assert!(!elsewhere.lease_known);
+    assert_ne!(elsewhere.store_generation, first.store_generation);
+}
+
+#[tokio::test]
+async fn compressed_reports_are_taken() {
+    let logic = start(config());
+    let endpoint = Endpoint::from_shared(format!("http://{}", logic.stub.grpc_addr())).unwrap();
+    let client = LogicClient::new(endpoint.connect_lazy());
+    let mut client = client
+        .send_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let room_count = (0..1_000).map(|n| (format!("live://{n}"), n)).collect();
+    let request = OnlineReq {
+        server: "g".to_owned(),
+        room_count,
+        comet: None,
+    };
+    let reply = client.renew_online(request).await.unwrap().into_inner();
+    assert_eq!(reply.all_room_count.len(), 1_000);
+}
+
+#[tokio::test]
+async fn online_shows_rooms_and_totals() {
+    let logic = start(config());
+    let counted = |connections, client_addresses| CometInfo {
+        connections,
+        client_addresses,
+        ..info(1)
+    };
+    let rooms = [
+        ("live://1", 2),
+        ("live://2", 5),
+        ("live://3", 5),
+        ("video://1", 9),
+        ("odd", 100),
+    ];
+    logic
+        .renew("a", Some(counted(20, 10)), &rooms)
+        .await
+        .unwrap();
+    logic
+        .renew("b", Some(counted(3, 2)), &[("live://1", 1)])
+        .await
+        .unwrap();
+
+    assert_eq!(
+        logic.get("/goim/online/total").await,
+        json!({"ip_count": 12, "conn_count": 23})
+    );
+    assert_eq!(
+        logic.get("/goim/online/top?type=live&limit=2").await,
+        json!([{"room_id": "2", "count": 5}, {"room_id": "3", "count": 5}])
+    );
+    assert_eq!(
+        logic.get("/goim/online/top?type=live&limit=100").await,
+        json!([{"room_id": "2", "count": 5}, {"room_id": "3", "count": 5}, {"room_id": "1", "count": 3}])
+    );
+    assert_eq!(
+        logic.get("/goim/online/top?type=none&limit=1").await,
+        json!([])
+    );
+    assert_eq!(
+        logic
+            .get("/goim/online/room?type=live&rooms=1&rooms=9")
+            .await,
+        json!({"1": 3, "9": 0})
+    );
+    for (path, message) in [
+        ("top?limit=1", "parameter type is missing"),
+        ("top?type=live", "parameter limit is missing"),
+        ("top?type=live&limit=0", "parameter limit: must be above 0"),
+        (
+            "top?type=live&limit=-1",
+            "parameter limit: \"-1\": invalid digit found in string",
+        ),
+        (
+            "top?type=live&limit=10001",
+            "parameter limit: at most 10000",
+        ),
+        ("room?rooms=1", "parameter type is missing"),
+        ("room?type=live", "parameter rooms is missing"),
+    ] {
+        let (status, answer) = logic
+            .http("GET", &format!("/goim/online/{path}"), b"")
+            .await;
+        assert_eq!(
+            (status, answer),
+            (200, json!({"code": -400, "message": message}))
+        );
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_weighed_and_listed() {
+    struct Somewhere;
+    impl Business for Somewhere {
+        fn province(&self, address: IpAddr) -> Option<String> {
+            address.is_loopback().then(|| "Shanghai".to_owned())
+        }
+    }
+    let mut config = config();
+    config.node.host_domain = ".example.org".into();
+    config.node.default_domain = "default.example.org".into();
+    config
+        .regions
+        .insert("sh".to_owned(), vec!["Shanghai".to_owned()]);
+    let logic = start_with(LogicStub::builder(config).business(Arc::new(Somewhere)));
+    assert_eq!(logic.get("/goim/nodes/instances").await, json!([]));
+    let weighted = logic.get("/goim/nodes/weighted").await;
+    assert_eq!(
+        weighted,
+        json!({
+            "domain": "default.example.org", "tcp_port": 3101, "ws_port": 3102, "wss_port": 3103,
+            "heartbeat": 240, "heartbeat_max": 2, "nodes": ["default.example.org"],
+            "backoff": {"max_delay": 300, "base_delay": 3, "factor": 1.8, "jitter": 0.3},
+        })
+    );
+
+    for (server, region, offline) in [("c1", "bj", false), ("c2", "sh", false), ("c3", "sh", true)]
+    {
+        let addresses = vec![format!("{server}-v4"), format!("{server}-v6")];
+        let comet = CometInfo {
+            region: region.to_owned(),
+            addresses,
+            offline,
+            hostname: format!("{server}-host"),
+            connections: 3,
+            client_addresses: 2,
+            version: "1".to_owned(),
+            ..info(1)
+        };
+        logic.renew(server, Some(comet), &[]).await.unwrap();
+    }
+    let web = logic.get("/goim/nodes/weighted?platform=web").await;
+    assert_eq!(
+        web["nodes"],
+        json!(["c2-host.example.org", "c1-host.example.org"])
+    );
+    let app = logic.get("/goim/nodes/weighted?platform=android").await;
+    assert_eq!(app["nodes"], json!(["c2-v4", "c2-v6", "c1-v4", "c1-v6"]));
+    let request = NodesReq {
+        platform: "web".to_owned(),
+        client_ip: "192.0.2.1".to_owned(),
+    };
+    let reply = logic
+        .client
+        .clone()
+        .nodes(request)
+        .await
+        .unwrap()
+        .into_inner();
+    // From nowhere, and c2 has been offered twice.
+    assert_eq!(reply.nodes, ["c1-host.example.org", "c2-host.example.org"]);
+    assert_eq!((reply.tcp_port, reply.heartbeat), (3101, 240));
+
+    let instances = logic.get("/goim/nodes/instances").await;
+    assert_eq!(instances.as_array().unwrap().len(), 3);
+    let mut third = instances[2].clone();
+    assert!(third["latest_timestamp"].take().as_u64().unwrap() > 1_700_000_000_000_000_000);
+    assert_eq!(
+        third,
+        json!({
+            "region": "sh", "zone": "", "env": "", "appid": "goim.comet", "hostname": "c3-host",
+            "addrs": ["grpc://127.0.0.1:1"], "version": "1", "latest_timestamp": null,
+            "metadata": {
+                "addrs": "c3-v4,c3-v6", "conn_count": "3", "ip_count": "2", "offline": "true", "weight": "10",
+            },
+        })
+    );
+}
+
+#[tokio::test]
+async fn business_decides_who_comes_in_and_what_becomes_of_messages() {
+    struct Strict(mpsc::UnboundedSender<ReceiveReq>);
+    impl Business for Strict {
+        fn authenticate<'a>(
+            &'a self,
+            request: &'a ConnectReq,
+        ) -> BoxFuture<'a, Result<protocol::Token, logic_stub::business::Refusal>> {
+            Box::pin(async move {
+                match &request.token[..] {
+                    b"open sesame" => Ok(protocol::Token {
+                        mid: 1,
+                        ..protocol::Token::default()
+                    }),
+                    _ => Err(logic_stub::business::Refusal::Unauthenticated(
+                        "who are you?".to_owned(),
+                    )),
+                }
+            })
+        }
+
+        fn receive(&self, message: ReceiveReq) -> BoxFuture<'_, Result<(), Status>> {
+            self.0.send(message).unwrap();
+            Box::pin(async { Ok(()) })
+        }
+    }
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let logic = start_with(LogicStub::builder(config()).business(Arc::new(Strict(sender))));
+    let refused = logic.connect("a", "{}").await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::Unauthenticated, "who are you?")
+    );
+    assert_eq!(logic.connect("a", "open sesame").await.unwrap().mid, 1);
+    let proto = Some(Proto {
+        ver: 1,
+        op: 4,
+        seq: 2,
+        body: "hi".into(),
+    });
+    let message = ReceiveReq {
+        mid: 1,
+        proto,
+        connection: Some(connection(1, 2)),
+    };
+    logic.client.clone().receive(message.clone()).await.unwrap();
+    assert_eq!(received.recv().await.unwrap(), message);
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_logins() {
+    let mut config = config();
+    config.sessions.max = 1;
+    let logic = start(config);
+    logic.connect("a", r#"{"key":"one"}"#).await.unwrap();
+    let refused = logic.connect("a", r#"{"key":"two"}"#).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    logic.connect("a", r#"{"key":"one"}"#).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_ends_when_told() {
+    let logic = start(config());
+    let addr = logic.stub.http_addr();
+    let (status, _) = support::http(addr, "GET", "/goim/online/total", b"").await;
+    assert_eq!(status, 200);
+    logic.shutdown.cancel();
+    support::within(logic.stub.join()).await;
+    assert!(tokio::net::TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn health_and_reflection_answer() {
+    let logic = start(config());
+    let endpoint = format!("http://{}", logic.stub.grpc_addr());
+    let channel = Endpoint::from_shared(endpoint).unwrap().connect_lazy();
+    let mut health = HealthClient::new(channel.clone());
+    for service in ["", "goim.logic.Logic"] {
+        let service = service.to_owned();
+        let request = HealthCheckRequest { service };
+        let reply = health.check(request).await.unwrap().into_inner();
+        assert_eq!(reply.status(), ServingStatus::Serving);
+    }
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol(
+            "goim.logic.Logic".to_owned(),
+        )),
+    };
+    let requests = tokio_stream::once(request);
+    let mut reflection = ServerReflectionClient::new(channel);
+    let mut replies = reflection
+        .server_reflection_info(requests)
+        .await
+        .unwrap()
+        .into_inner();
+    let reply = replies
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .message_response
+        .unwrap();
+    assert!(
+        matches!(reply, MessageResponse::FileDescriptorResponse(files) if !files.file_descriptor_proto.is_empty())
+    );
+}
