@@ -34,13 +34,13 @@ pub struct Page {
 impl Default for Config {
     fn default() -> Self {
         let mut comet = comet::Config::default();
-        comet.env.host = "standalone".to_owned();
+        "standalone".clone_into(&mut comet.env.host);
         comet.tcp.bind = vec!["127.0.0.1:3101".to_owned()];
         comet.websocket.bind = vec!["127.0.0.1:3102".to_owned()];
-        comet.rpc_server.addr = "127.0.0.1:3109".to_owned();
+        "127.0.0.1:3109".clone_into(&mut comet.rpc_server.addr);
         let mut logic = logic_stub::Config::default();
-        logic.rpc_server.addr = "127.0.0.1:3119".to_owned();
-        logic.http_server.addr = "127.0.0.1:3111".to_owned();
+        "127.0.0.1:3119".clone_into(&mut logic.rpc_server.addr);
+        "127.0.0.1:3111".clone_into(&mut logic.http_server.addr);
         Self {
             comet,
             logic,

@@ -1,0 +1,24 @@
+# What a newcomer, a contributor and CI do. `make run` and `make test` need nothing but Rust and a C compiler on Debian;
+# what the tests need beyond is installed when it is missing.
+
+CARGO ?= cargo
+
+.PHONY: run test lint test-tools fmt
+
+run:
+	$(CARGO) run --release
+
+test: test-tools
+	. target/test-tools/env && $(CARGO) test --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+# Chromium, Node.js and Python with the packages of the foreign clients, for the tests of the page and the protocol.
+test-tools:
+	./scripts/test-tools
+
+fmt:
+	$(CARGO) fmt --all
