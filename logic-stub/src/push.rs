@@ -1,7 +1,7 @@
 //! The way of a push: from keys, mids, a room or everyone to the comets concerned, all of them at once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt::{self, Write as _},
     sync::Arc,
 };
@@ -68,9 +68,6 @@ pub enum PushError {
     /// The store did not say where the sessions are; nothing was sent.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// None of the keys or mids is online.
-    #[error("not online: {0}")]
-    Absent(Names),
     /// There is no comet at all.
     #[error("no comet is known")]
     NoComet,
@@ -82,6 +79,13 @@ pub enum PushError {
 /// A list for people: long ones end in a number.
 #[derive(Debug)]
 pub struct Names(Vec<String>);
+
+impl Names {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,8 +138,8 @@ impl Pusher {
         }
     }
 
-    /// To the connections of these names.
-    pub async fn keys(&self, message: Message, keys: Vec<String>) -> Result<(), PushError> {
+    /// To the connections of these names. Answers which of them are not online.
+    pub async fn keys(&self, message: Message, keys: Vec<String>) -> Result<Names, PushError> {
         let holders = self.sessions.holders(&keys).await?;
         let mut absent = Vec::new();
         let mut online = Vec::new();
@@ -145,23 +149,21 @@ impl Pusher {
                 None => absent.push(key),
             }
         }
-        if online.is_empty() {
-            return Err(PushError::Absent(Names(absent)));
-        }
-        self.to_sessions(message, online).await
+        self.to_sessions(message, online).await?;
+        Ok(Names(absent))
     }
 
-    /// To all connections of these users.
-    pub async fn mids(&self, message: Message, mids: Vec<i64>) -> Result<(), PushError> {
+    /// To all connections of these users. Answers which of them are not online.
+    pub async fn mids(&self, message: Message, mids: Vec<i64>) -> Result<Names, PushError> {
         let sessions = self.sessions.of_mids(&mids).await?;
-        if sessions.is_empty() {
-            let mids = mids.iter().map(ToString::to_string);
-            return Err(PushError::Absent(Names(mids.collect())));
-        }
-        let online = sessions
+        let online: HashSet<i64> = sessions.iter().map(|session| session.mid).collect();
+        let absent = mids.iter().filter(|mid| !online.contains(mid));
+        let absent = Names(absent.map(ToString::to_string).collect());
+        let sessions = sessions
             .into_iter()
             .map(|session| (session.key, session.holder));
-        self.to_sessions(message, online.collect()).await
+        self.to_sessions(message, sessions.collect()).await?;
+        Ok(absent)
     }
 
     /// To all connections of a room.

@@ -70,7 +70,7 @@ pub(super) async fn weighted(
 ) -> Reply<Weighted> {
     let platform = query.optional::<String>("platform")?.unwrap_or_default();
     let address = client.map(|extract::Extension(ConnectInfo(client))| client.ip().to_canonical());
-    Ok(Done(state.logic.nodes(&platform, address).into()))
+    Ok(Done::with(state.logic.nodes(&platform, address).into()))
 }
 
 /// Every comet, also those that are offline.
@@ -78,7 +78,9 @@ pub(super) async fn instances(
     extract::State(state): extract::State<State>,
 ) -> Reply<Vec<Instance>> {
     let known = state.logic.comets.known();
-    Ok(Done(known.values().map(|comet| instance(comet)).collect()))
+    Ok(Done::with(
+        known.values().map(|comet| instance(comet)).collect(),
+    ))
 }
 
 fn instance(comet: &Comet) -> Instance {

@@ -62,7 +62,7 @@ pub(super) async fn top(
         room_id: room.to_owned(),
         count,
     });
-    Ok(Done(top.collect()))
+    Ok(Done::with(top.collect()))
 }
 
 /// `?type=&rooms=&rooms=`: the counts of these rooms, 0 for those where nobody is.
@@ -82,7 +82,7 @@ pub(super) async fn room(
         let count = counts.get(RoomId::new(&kind, &room).as_str()).copied();
         (room, count.unwrap_or_default())
     };
-    Ok(Done(rooms.into_iter().map(count).collect()))
+    Ok(Done::with(rooms.into_iter().map(count).collect()))
 }
 
 /// How many connections there are, and from how many addresses.
@@ -91,7 +91,7 @@ pub(super) async fn total(extract::State(state): extract::State<State>) -> Reply
     let sum = |count: fn(&crate::comets::Comet) -> u32| {
         known.values().map(|comet| u64::from(count(comet))).sum()
     };
-    Ok(Done(Total {
+    Ok(Done::with(Total {
         ip_count: sum(|comet| comet.info.client_addresses),
         conn_count: sum(|comet| comet.info.connections),
     }))

@@ -12,7 +12,7 @@ use super::{
     query::Query,
     reply::{Done, Failure},
 };
-use crate::push::{Message, PushError};
+use crate::push::{Message, Names, PushError};
 
 type Pushed = Reply<()>;
 
@@ -33,10 +33,9 @@ pub(super) async fn keys(
     }
     let message = message(&state, operation, body).await?;
     let logic = Arc::clone(&state.logic);
-    carry_out(
-        &state,
-        async move { logic.pusher.keys(message, keys).await },
-    )
+    carry_out(&state, async move {
+        Ok(absent(&logic.pusher.keys(message, keys).await?))
+    })
     .await
 }
 
@@ -50,10 +49,9 @@ pub(super) async fn mids(
     let mids: Vec<i64> = query.list("mids", state.logic.config.http_server.max_values)?;
     let message = message(&state, operation, body).await?;
     let logic = Arc::clone(&state.logic);
-    carry_out(
-        &state,
-        async move { logic.pusher.mids(message, mids).await },
-    )
+    carry_out(&state, async move {
+        Ok(absent(&logic.pusher.mids(message, mids).await?))
+    })
     .await
 }
 
@@ -73,10 +71,13 @@ pub(super) async fn room(
     }
     let message = message(&state, operation, body).await?;
     let logic = Arc::clone(&state.logic);
-    carry_out(
-        &state,
-        async move { logic.pusher.room(message, room).await },
-    )
+    carry_out(&state, async move {
+        logic
+            .pusher
+            .room(message, room)
+            .await
+            .map(|()| String::new())
+    })
     .await
 }
 
@@ -94,7 +95,8 @@ pub(super) async fn everyone(
     let message = message(&state, operation, body).await?;
     let logic = Arc::clone(&state.logic);
     carry_out(&state, async move {
-        logic.pusher.everyone(message, speed).await
+        let pushed = logic.pusher.everyone(message, speed).await;
+        pushed.map(|()| String::new())
     })
     .await
 }
@@ -158,13 +160,22 @@ async fn discard(mut body: Body) {
     }
 }
 
+/// Who is not online is no failure, as in goim, but the pusher is told.
+fn absent(names: &Names) -> String {
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("not online: {names}")
+    }
+}
+
 /// In a task of its own: a pusher that hangs up in the middle does not leave half of the comets without the message.
 async fn carry_out(
     state: &State,
-    push: impl Future<Output = Result<(), PushError>> + Send + 'static,
+    push: impl Future<Output = Result<String, PushError>> + Send + 'static,
 ) -> Pushed {
     match state.pushes.spawn(push).await {
-        Ok(Ok(())) => Ok(Done(())),
+        Ok(Ok(message)) => Ok(Done::saying(message)),
         Ok(Err(error)) => Err(Failure::server(error.to_string())),
         Err(error) => {
             tracing::error!(%error, "a push ended in the middle");

@@ -11,13 +11,31 @@ pub(super) type Reply<T> = Result<Done<T>, Failure>;
 
 /// goim's success: code 0.
 #[derive(Debug)]
-pub(super) struct Done<T>(pub(super) T);
+pub(super) struct Done<T> {
+    data: T,
+    message: String,
+}
 
 /// goim's failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     code: i32,
     message: String,
+}
+
+impl<T> Done<T> {
+    /// Success with data.
+    pub(super) fn with(data: T) -> Self {
+        let message = String::new();
+        Self { data, message }
+    }
+}
+
+impl Done<()> {
+    /// Success with something to say about it, or nothing.
+    pub(super) fn saying(message: String) -> Self {
+        Self { data: (), message }
+    }
 }
 
 impl Failure {
@@ -50,12 +68,12 @@ struct Envelope<'a, T> {
 impl<T: Serialize> IntoResponse for Done<T> {
     fn into_response(self) -> Response {
         let empty = size_of::<T>() == 0;
-        let data = (!empty).then_some(&self.0);
+        let data = (!empty).then_some(&self.data);
         json(
             StatusCode::OK,
             &Envelope {
                 code: 0,
-                message: "",
+                message: &self.message,
                 data,
             },
         )
