@@ -27,7 +27,7 @@ use crate::{
     connection,
     gateway::Gateway,
     grpc,
-    logic::{Logic, renew},
+    logic::{Logic, renew::Renewal},
     metrics::Metrics,
     push::Pusher,
     transport::{Door, http},
@@ -147,15 +147,15 @@ impl Comet {
     }
 
     fn spawn_renewal(&self, config: &Config, info: CometInfo) {
-        let renewal = renew::run(
-            self.gateway.logic.clone(),
-            Arc::clone(&self.gateway.rooms),
-            Arc::clone(&self.gateway.addresses),
+        let renewal = Renewal {
+            logic: self.gateway.logic.clone(),
+            rooms: Arc::clone(&self.gateway.rooms),
+            addresses: Arc::clone(&self.gateway.addresses),
             info,
-            config.logic.renew.get(),
-            self.readiness.latch("logic"),
-        );
-        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(renewal));
+            latch: self.readiness.latch("logic"),
+        };
+        let renewing = renewal.run(config.logic.renew.get());
+        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(renewing));
     }
 
     fn spawn_tcp(&self, listeners: Vec<TcpListener>) {
