@@ -127,7 +127,7 @@ impl Comet {
     }
 
     /// Waits for the shutdown and ends in order: no new connections, the clients are told, what waits for them is written, the
-    /// sockets are closed.
+    /// sockets are closed, logic is told.
     pub async fn join(self) {
         self.shutdown.cancelled().await;
         let farewell = Farewell::from(CloseReason::GoingAway);
@@ -143,6 +143,12 @@ impl Comet {
                 open = self.connections.len(),
                 "some connections did not close in time"
             );
+        }
+        if timeout(patience, self.gateway.goodbyes.told())
+            .await
+            .is_err()
+        {
+            tracing::warn!("logic was not told of all that disconnected");
         }
     }
 

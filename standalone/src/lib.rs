@@ -28,12 +28,14 @@ pub struct Standalone {
     pub logic: LogicStub,
     /// Where to open the page, if there is an HTTP door.
     page: Option<SocketAddr>,
+    shutdown_logic: CancellationToken,
 }
 
 impl Standalone {
     /// Binds everything and serves until `shutdown`.
     pub async fn start(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
-        let logic = LogicStub::start(config.logic, shutdown.clone()).context("logic-stub")?;
+        let shutdown_logic = CancellationToken::new();
+        let logic = LogicStub::start(config.logic, shutdown_logic.clone()).context("logic-stub")?;
         config.comet.logic.addresses = vec![logic.grpc_addr().to_string()];
         let pages = pages::router(&logic, config.page.allow_unauthenticated);
         // Read by the monitor, when there is one; until then by tests.
@@ -41,7 +43,12 @@ impl Standalone {
         let comet = Comet::start(&config.comet, pages, &mut registry, shutdown).await;
         let comet = comet.context("comet")?;
         let page = comet.http_addrs().first().copied();
-        Ok(Self { comet, logic, page })
+        Ok(Self {
+            comet,
+            logic,
+            page,
+            shutdown_logic,
+        })
     }
 
     /// What a person should know after the start: addresses, how to push, what to open.
@@ -53,31 +60,32 @@ impl Standalone {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let mut text = format!(
+        let page = self.page.map_or(String::new(), |page| {
+            format!(
+                "Open this page, log in, and watch messages arrive:\n\n  http://{page}/?auto=1\n\n"
+            )
+        });
+        format!(
             "\nComet is up, with its sessions in memory.\n\n  \
-             TCP        {}\n  HTTP       {} (WebSocket on /sub)\n  push API   {}\n  gRPC       {} (comet), {} (logic)\n",
+             TCP        {}\n  \
+             HTTP       {} (WebSocket on /sub)\n  \
+             push API   {push}\n  \
+             gRPC       {} (comet), {} (logic)\n\n\
+             {page}\
+             Push to everyone in its room:\n\n  \
+             curl -d 'hello' 'http://{push}/goim/push/room?operation=1000&type=live&room=1000'\n",
             list(self.comet.tcp_addrs()),
             list(self.comet.http_addrs()),
-            self.logic.http_addr(),
             self.comet.grpc_addr(),
             self.logic.grpc_addr(),
-        );
-        if let Some(page) = self.page {
-            text += &format!(
-                "\nOpen this page, log in, and watch messages arrive:\n\n  http://{page}/?auto=1\n"
-            );
-        }
-        text += &format!(
-            "\nPush to everyone in its room:\n\n  \
-             curl -d 'hello' 'http://{}/goim/push/room?operation=1000&type=live&room=1000'\n",
-            self.logic.http_addr()
-        );
-        text
+            push = self.logic.http_addr(),
+        )
     }
 
     /// Waits for the shutdown and ends both in order: clients first, while logic still hears their goodbyes.
     pub async fn join(self) {
         self.comet.join().await;
+        self.shutdown_logic.cancel();
         self.logic.join().await;
     }
 }

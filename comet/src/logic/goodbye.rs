@@ -10,6 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use super::{CallError, Logic, Session};
 use crate::metrics::Metrics;
@@ -20,29 +21,53 @@ const UNDER_WAY: usize = 64;
 /// Takes the Disconnects of all connections.
 #[derive(Debug, Clone)]
 pub struct Goodbyes {
-    queue: mpsc::Sender<(Arc<Session>, Instant)>,
+    queue: mpsc::Sender<Goodbye>,
+    /// Those that are not told yet.
+    open: TaskTracker,
     metrics: Arc<Metrics>,
+}
+
+/// One Disconnect.
+#[derive(Debug)]
+struct Goodbye {
+    session: Arc<Session>,
+    since: Instant,
+    _open: TaskTrackerToken,
 }
 
 impl Goodbyes {
     /// Starts telling. At most `capacity` wait, none for longer than `age`.
     pub fn start(logic: Logic, metrics: Arc<Metrics>, capacity: usize, age: Duration) -> Self {
-        let (queue, waiting) = mpsc::channel::<(Arc<Session>, _)>(capacity);
+        let (queue, waiting) = mpsc::channel::<Goodbye>(capacity);
         let counted = Arc::clone(&metrics);
-        let telling =
-            ReceiverStream::new(waiting).for_each_concurrent(UNDER_WAY, move |(session, since)| {
-                let (logic, metrics) = (logic.clone(), Arc::clone(&counted));
-                async move { tell(&logic, &metrics, &session, since + age).await }
-            });
+        let telling = ReceiverStream::new(waiting).for_each_concurrent(UNDER_WAY, move |goodbye| {
+            let (logic, metrics) = (logic.clone(), Arc::clone(&counted));
+            async move { tell(&logic, &metrics, &goodbye.session, goodbye.since + age).await }
+        });
         tokio::spawn(telling);
-        Self { queue, metrics }
+        Self {
+            queue,
+            open: TaskTracker::new(),
+            metrics,
+        }
     }
 
     /// Tells logic that the connection has ended, some time.
     pub fn say(&self, session: Arc<Session>) {
-        if self.queue.try_send((session, Instant::now())).is_err() {
+        let goodbye = Goodbye {
+            session,
+            since: Instant::now(),
+            _open: self.open.token(),
+        };
+        if self.queue.try_send(goodbye).is_err() {
             self.metrics.goodbyes_lost.inc();
         }
+    }
+
+    /// Waits until all are told that were said. For the end: none should be said after.
+    pub async fn told(&self) {
+        self.open.close();
+        self.open.wait().await;
     }
 }
 
