@@ -28,7 +28,7 @@ pub(super) struct Backlog {
     written: usize,
     /// Messages that wait, those of a partly written head included.
     messages: usize,
-    /// Bytes of entries that wait, a partly written head's included.
+    /// Bytes of messages that wait, a partly written head's included. Answers are bounded by the ring.
     bytes: usize,
 }
 
@@ -50,8 +50,7 @@ impl Backlog {
     /// Whether another message fits. One always does if no message waits, however large: the buffer exists anyway, shared by
     /// all who get it.
     pub(super) fn has_room(&self, messages: usize, bytes: usize, limits: &Limits) -> bool {
-        self.messages == 0
-            || (self.messages + messages <= limits.messages && self.bytes + bytes <= limits.bytes)
+        fits((self.messages, self.bytes), (messages, bytes), limits)
     }
 
     /// Appends an entry, of which `written` bytes are written already; that is only so where nothing else waits.
@@ -64,12 +63,12 @@ impl Backlog {
             self.written = written;
         }
         self.messages += entry.messages();
-        self.bytes += entry.bytes(door).len();
+        self.bytes += entry.message_bytes(door);
         self.entries.push_back(entry);
     }
 
-    /// Drops the oldest messages until the new one fits or none is left that may go. Answers and a partly written head stay.
-    /// Returns how many messages went.
+    /// Drops the oldest messages until the new one fits. Answers and a partly written head stay; if the new one does not fit
+    /// beside that head, nothing goes. Returns how many messages went.
     pub(super) fn drop_oldest(
         &mut self,
         messages: usize,
@@ -78,6 +77,11 @@ impl Backlog {
         door: Door,
     ) -> usize {
         let before = self.messages;
+        let head = self.entries.front().filter(|_| self.written > 0);
+        let stays = head.map_or((0, 0), |head| (head.messages(), head.message_bytes(door)));
+        if !fits(stays, (messages, bytes), limits) {
+            return 0;
+        }
         let mut at = usize::from(self.written > 0);
         while !self.has_room(messages, bytes, limits) {
             match self.entries.get(at) {
@@ -153,7 +157,7 @@ impl Backlog {
                 done.replies += replies;
             }
             self.messages -= head.messages();
-            self.bytes -= len;
+            self.bytes -= head.message_bytes(door);
             self.entries.pop_front();
         }
         // An idle connection keeps no queue.
@@ -163,7 +167,7 @@ impl Backlog {
     fn remove(&mut self, at: usize, door: Door) {
         if let Some(entry) = self.entries.remove(at) {
             self.messages -= entry.messages();
-            self.bytes -= entry.bytes(door).len();
+            self.bytes -= entry.message_bytes(door);
         }
     }
 }
@@ -182,4 +186,16 @@ impl Entry {
             Self::Answer(..) | Self::Farewell(_) => 0,
         }
     }
+
+    fn message_bytes(&self, door: Door) -> usize {
+        match self {
+            Self::Message(frame) => door.bytes(frame).len(),
+            Self::Answer(..) | Self::Farewell(_) => 0,
+        }
+    }
+}
+
+/// Whether more messages and bytes fit beside those that wait.
+fn fits(waiting: (usize, usize), more: (usize, usize), limits: &Limits) -> bool {
+    waiting.0 == 0 || (waiting.0 + more.0 <= limits.messages && waiting.1 + more.1 <= limits.bytes)
 }

@@ -296,7 +296,7 @@ impl Channel {
         let done = state.backlog.write_to(socket, self.door);
         self.context.metrics.writes.inc_by(done.writes);
         self.context.metrics.delivered.inc_by(done.messages);
-        state.ring.pay(done.replies);
+        self.pay(&mut state, done.replies);
         if done.result.is_err() {
             self.fail(&mut state);
         }
@@ -335,13 +335,15 @@ impl Channel {
         self.heard.store(now.0, Ordering::Relaxed);
     }
 
-    /// Whether the client has been silent for too long. While we ourselves do not read, its silence does not count.
+    /// Whether the client has been silent for too long. While we ourselves do not read because answers are yet to come, its
+    /// silence does not count; where it does not take the answers that are there, it does.
     pub fn is_overdue(&self, now: Tick) -> bool {
         let heard = self.heard.load(Ordering::Relaxed);
         if now.0.saturating_sub(heard) <= self.silence.load(Ordering::Relaxed) {
             return false;
         }
-        if self.is_ring_full() {
+        let state = self.state.lock();
+        if state.ring.is_full() && state.backlog.is_empty() {
             self.hear(now);
             return false;
         }
@@ -371,11 +373,7 @@ impl Channel {
             return;
         }
         match self.write_directly(&state.backlog, bytes) {
-            Ok(written) if written == bytes.len() => {
-                if state.ring.pay(replies) {
-                    state.wake();
-                }
-            }
+            Ok(written) if written == bytes.len() => self.pay(state, replies),
             Ok(written) => {
                 state
                     .backlog
@@ -383,6 +381,15 @@ impl Channel {
                 state.wake();
             }
             Err(_) => self.fail(state),
+        }
+    }
+
+    /// Notes that answers are written. If that ends a full ring, the task reads again, and what the client sent meanwhile is
+    /// yet to be heard.
+    fn pay(&self, state: &mut State, replies: u32) {
+        if state.ring.pay(replies) {
+            self.hear(self.context.clock.now());
+            state.wake();
         }
     }
 
