@@ -1,17 +1,17 @@
 //! The loop of a bucket.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use protocol::op;
 use tokio::{
     sync::mpsc,
     task::yield_now,
-    time::{Instant, MissedTickBehavior, interval_at},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     BucketContext, Control, Fanout, Identity, Join, PacedSlice, Reply, Single, Whom,
-    fanout::{self, JoinLimits, Joined, Running},
+    fanout::{self, JoinLimits, Joined, Keyed, Running},
     members::Members,
     tally::Counts,
 };
@@ -20,7 +20,7 @@ use crate::{
     close::{CloseReason, CloseWhen, Farewell},
 };
 
-/// Messages taken out of an inbox at once. Control and single pushes are short, so 64 of them stay well below a slice's 2 ms.
+/// Logins, goodbyes and the like that are taken in one turn. They are short: 64 stay well below a slice's 2 ms.
 const BATCH: usize = 64;
 
 /// Pushes to many that are looked at together, to be joined.
@@ -31,11 +31,21 @@ const JOIN_BATCH: usize = 1024;
 pub(super) struct Actor {
     context: BucketContext,
     members: Members,
-    /// Connections that a fan-out serves in one go.
+    /// Connections that are pushed to in one turn: by key, and as many again by fan-outs.
     slice: usize,
     limits: JoinLimits,
+    keyed: Option<Keyed>,
     running: Option<Running>,
-    waiting: std::collections::VecDeque<Joined>,
+    waiting: VecDeque<Joined>,
+    next_sweep: Instant,
+}
+
+/// Where a bucket's work comes from.
+#[derive(Debug)]
+pub(super) struct Inboxes {
+    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) singles: mpsc::Receiver<Single>,
+    pub(super) fanouts: mpsc::Receiver<Fanout>,
 }
 
 impl Actor {
@@ -46,54 +56,163 @@ impl Actor {
         limits: JoinLimits,
     ) -> Self {
         let members = Members::new(index, Arc::clone(&context.rooms));
+        let next_sweep = Instant::now() + context.sweep;
         Self {
             context,
             members,
             slice,
             limits,
+            keyed: None,
             running: None,
-            waiting: std::collections::VecDeque::new(),
+            waiting: VecDeque::new(),
+            next_sweep,
         }
     }
 
-    pub(super) async fn run(
-        mut self,
-        mut control: mpsc::Receiver<Control>,
-        mut singles: mpsc::Receiver<Single>,
-        mut fanouts: mpsc::Receiver<Fanout>,
-    ) {
-        let mut controls = Vec::with_capacity(BATCH);
-        let mut few = Vec::with_capacity(BATCH);
-        let period = self.context.sweep;
-        let mut sweep = interval_at(Instant::now() + period, period);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let is_running = self.running.is_some();
-            let mut many = Vec::new();
-            tokio::select! {
-                biased;
-                // Logins and goodbyes first: they are short and bounded by their own inbox.
-                count = control.recv_many(&mut controls, BATCH) => {
-                    if count == 0 {
-                        return;
-                    }
-                    controls.drain(..).for_each(|control| self.control(control));
-                }
-                // Then single pushes, which must not wait behind a room of thousands.
-                _ = singles.recv_many(&mut few, BATCH), if !singles.is_closed() => {
-                    few.drain(..).for_each(|single| self.single(single));
-                }
-                // Then a slice of the fan-out under way, after everybody else had a turn.
-                () = yield_now(), if is_running => self.serve_slice(),
-                // Then what waits for the next fan-out: the longer the last took, the more is joined.
-                _ = fanouts.recv_many(&mut many, JOIN_BATCH), if !is_running && !fanouts.is_closed() => {
-                    self.waiting = fanout::join(many, &self.limits);
-                    self.begin_next();
-                }
-                // Deadlines last: they are minutes.
-                _ = sweep.tick() => self.sweep(),
+    /// Works until all handles of the bucket are gone.
+    pub(super) async fn run(mut self, mut inboxes: Inboxes) {
+        while self.wait(&mut inboxes).await {
+            while self.turn(&mut inboxes) {
+                // Everybody else on this thread goes first: the connections that were written to, for example.
+                yield_now().await;
             }
         }
+    }
+
+    /// Waits until there is something to do, and begins it; returns whether there ever will be.
+    async fn wait(&mut self, inboxes: &mut Inboxes) -> bool {
+        let Inboxes {
+            control,
+            singles,
+            fanouts,
+        } = inboxes;
+        tokio::select! {
+            biased;
+            // Logins and goodbyes first; their inbox tells the end, too.
+            first = control.recv() => {
+                let Some(first) = first else {
+                    return false;
+                };
+                self.control(first);
+            }
+            // Then single pushes, which must not wait behind a room of thousands.
+            Some(single) = singles.recv() => self.begin_single(single),
+            Some(first) = fanouts.recv() => self.begin_fanouts(first, fanouts),
+            // Deadlines last: they are minutes.
+            () = sleep_until(self.next_sweep) => {}
+        }
+        true
+    }
+
+    /// Does a bounded share of each kind of work, so that no kind can starve another; returns whether some may be left.
+    fn turn(&mut self, inboxes: &mut Inboxes) -> bool {
+        let controls = self.take_controls(&mut inboxes.control);
+        let is_keyed_left = self.serve_singles(&mut inboxes.singles);
+        let is_fanout_left = self.serve_fanouts(&mut inboxes.fanouts);
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.next_sweep = now + self.context.sweep;
+            self.sweep();
+        }
+        controls == BATCH || is_keyed_left || is_fanout_left
+    }
+
+    fn take_controls(&mut self, inbox: &mut mpsc::Receiver<Control>) -> usize {
+        let mut taken = 0;
+        while taken < BATCH
+            && let Ok(control) = inbox.try_recv()
+        {
+            self.control(control);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Serves pushes to few, in their order, to `slice` connections; returns whether some may be left.
+    fn serve_singles(&mut self, inbox: &mut mpsc::Receiver<Single>) -> bool {
+        let mut budget = self.slice;
+        while budget > 0 {
+            if let Some(keyed) = &mut self.keyed {
+                budget = budget.saturating_sub(keyed.serve(&self.members, budget).max(1));
+                if let Some(finished) = self.keyed.take_if(|keyed| keyed.is_done()) {
+                    self.count(finished.counts(), finished.messages());
+                    finished.finish();
+                }
+                continue;
+            }
+            let Ok(single) = inbox.try_recv() else {
+                return false;
+            };
+            self.begin_single(single);
+            budget -= 1;
+        }
+        true
+    }
+
+    fn begin_single(&mut self, single: Single) {
+        match single {
+            Single::Keys {
+                keys,
+                op,
+                frame,
+                part,
+            } => self.keyed = Some(Keyed::new(keys, op, frame, part)),
+            Single::Some { slice, next } => {
+                let at = self.serve_paced(&slice);
+                // The broadcast may have been given up.
+                let _ = next.send(at);
+            }
+        }
+    }
+
+    fn serve_paced(&mut self, slice: &PacedSlice) -> Option<usize> {
+        let mut counts = Counts::default();
+        let at = self
+            .members
+            .serve_all(slice.from, slice.count, u64::MAX, |member| {
+                counts.push_if_accepted(member, slice.op, &slice.frame);
+            });
+        self.count(&counts, slice.frame.messages());
+        at
+    }
+
+    /// Serves pushes to many, one after the other, to `slice` connections; returns whether some may be left.
+    fn serve_fanouts(&mut self, inbox: &mut mpsc::Receiver<Fanout>) -> bool {
+        let mut budget = self.slice;
+        while budget > 0 {
+            if let Some(running) = &mut self.running {
+                let (served, is_done) = running.serve(&mut self.members, budget);
+                budget = budget.saturating_sub(served.max(1));
+                if is_done && let Some(finished) = self.running.take() {
+                    self.count(finished.counts(), finished.messages());
+                    finished.finish();
+                    self.begin_next();
+                }
+                continue;
+            }
+            // The longer the last ones took, the more is joined.
+            let Ok(first) = inbox.try_recv() else {
+                return false;
+            };
+            self.begin_fanouts(first, inbox);
+        }
+        true
+    }
+
+    fn begin_fanouts(&mut self, first: Fanout, inbox: &mut mpsc::Receiver<Fanout>) {
+        let mut many = vec![first];
+        while many.len() < JOIN_BATCH
+            && let Ok(next) = inbox.try_recv()
+        {
+            many.push(next);
+        }
+        self.waiting = fanout::join(many, &self.limits);
+        self.begin_next();
+    }
+
+    fn begin_next(&mut self) {
+        let next = self.waiting.pop_front();
+        self.running = next.map(|joined| Running::begin(joined, &mut self.members));
     }
 
     fn control(&mut self, control: Control) {
@@ -164,10 +283,9 @@ impl Actor {
         let member = self
             .members
             .change_accepts(&identity.key, identity.id, |accepts| {
-                let added = operations
-                    .iter()
-                    .filter(|op| accepts.binary_search(op).is_err());
-                let all: Vec<i32> = accepts.iter().chain(added).copied().collect();
+                let mut all: Vec<i32> = accepts.iter().chain(operations).copied().collect();
+                all.sort_unstable();
+                all.dedup();
                 too_many = all.len() > max;
                 if too_many { accepts.to_vec() } else { all }
             });
@@ -212,63 +330,6 @@ impl Actor {
             }
         }
         kicked
-    }
-
-    fn single(&mut self, single: Single) {
-        match single {
-            Single::Keys {
-                keys,
-                op,
-                frame,
-                part,
-            } => {
-                let mut counts = Counts::default();
-                let mut absent = Vec::new();
-                for key in keys {
-                    if let Some(member) = self.members.find(&key) {
-                        counts.push_if_accepted(member, op, &frame);
-                    } else {
-                        counts.absent += 1;
-                        absent.push(key);
-                    }
-                }
-                part.finish(&counts, absent);
-                self.count(&counts, frame.messages());
-            }
-            Single::Some { slice, next } => {
-                let PacedSlice {
-                    op,
-                    frame,
-                    from,
-                    count,
-                } = slice;
-                let mut counts = Counts::default();
-                let at = self.members.serve_all(from, count, u64::MAX, |member| {
-                    counts.push_if_accepted(member, op, &frame);
-                });
-                self.count(&counts, frame.messages());
-                // The broadcast may have been given up.
-                let _ = next.send(at);
-            }
-        }
-    }
-
-    fn begin_next(&mut self) {
-        let next = self.waiting.pop_front();
-        self.running = next.map(|joined| Running::begin(joined, &mut self.members));
-    }
-
-    fn serve_slice(&mut self) {
-        let Some(running) = &mut self.running else {
-            return;
-        };
-        if running.serve(&mut self.members, self.slice)
-            && let Some(finished) = self.running.take()
-        {
-            let (counts, messages) = finished.finish();
-            self.count(&counts, messages);
-            self.begin_next();
-        }
     }
 
     fn sweep(&self) {

@@ -38,6 +38,17 @@ pub(super) struct Running {
     joins: u64,
 }
 
+/// A push to keys under way.
+#[derive(Debug)]
+pub(super) struct Keyed {
+    keys: std::vec::IntoIter<String>,
+    op: i32,
+    frame: Frame,
+    part: Part,
+    counts: Counts,
+    absent: Vec<String>,
+}
+
 /// Messages for the same receivers, being collected.
 struct Group {
     target: Target,
@@ -110,33 +121,92 @@ impl Running {
         }
     }
 
-    /// Serves up to `count` more; returns whether that was the last.
-    pub(super) fn serve(&mut self, members: &mut Members, count: usize) -> bool {
+    /// Serves up to `count` more; returns how many, and whether that was the last.
+    pub(super) fn serve(&mut self, members: &mut Members, count: usize) -> (usize, bool) {
         let Self {
             joined: Joined { target, frame, .. },
             counts,
             ..
         } = self;
-        match target {
-            Target::Room(room) => {
-                members.serve_room(room, count, |member| counts.push(member, frame))
-            }
+        let mut served = 0;
+        let is_done = match target {
+            Target::Room(room) => members.serve_room(room, count, |member| {
+                counts.push(member, frame);
+                served += 1;
+            }),
             Target::All { op } => {
                 let next = members.serve_all(self.at, count, self.joins, |member| {
                     counts.push_if_accepted(member, *op, frame);
+                    served += 1;
                 });
                 self.at = next.unwrap_or(usize::MAX);
                 next.is_none()
             }
-        }
+        };
+        (served, is_done)
     }
 
-    /// Reports the outcome to those who pushed; returns it with the number of messages that it is about.
-    pub(super) fn finish(self) -> (Counts, usize) {
+    /// What became of it so far.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many messages it is about.
+    pub(super) fn messages(&self) -> usize {
+        self.joined.frame.messages()
+    }
+
+    /// Reports the outcome to those who pushed.
+    pub(super) fn finish(self) {
         for part in self.joined.parts {
             part.finish(&self.counts, Vec::new());
         }
-        (self.counts, self.joined.frame.messages())
+    }
+}
+
+impl Keyed {
+    pub(super) fn new(keys: Vec<String>, op: i32, frame: Frame, part: Part) -> Self {
+        Self {
+            keys: keys.into_iter(),
+            op,
+            frame,
+            part,
+            counts: Counts::default(),
+            absent: Vec::new(),
+        }
+    }
+
+    /// Serves up to `count` more keys; returns how many.
+    pub(super) fn serve(&mut self, members: &Members, count: usize) -> usize {
+        let before = self.keys.len();
+        for key in self.keys.by_ref().take(count) {
+            if let Some(member) = members.find(&key) {
+                self.counts.push_if_accepted(member, self.op, &self.frame);
+            } else {
+                self.counts.absent += 1;
+                self.absent.push(key);
+            }
+        }
+        before - self.keys.len()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.keys.len() == 0
+    }
+
+    /// What became of it so far.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many messages it is about.
+    pub(super) fn messages(&self) -> usize {
+        self.frame.messages()
+    }
+
+    /// Reports the outcome to the one who pushed.
+    pub(super) fn finish(self) {
+        self.part.finish(&self.counts, self.absent);
     }
 }
 

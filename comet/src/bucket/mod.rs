@@ -20,7 +20,11 @@ use std::{hash::BuildHasher as _, sync::Arc};
 use protocol::{Frame, Header, RoomId};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{actor::Actor, fanout::JoinLimits, tally::Part};
+use self::{
+    actor::{Actor, Inboxes},
+    fanout::JoinLimits,
+    tally::Part,
+};
 use crate::{
     channel::Channel,
     clock::Clock,
@@ -225,19 +229,31 @@ impl Buckets {
 
 impl Bucket {
     fn start(index: usize, config: &config::Bucket, context: BucketContext) -> Self {
-        let (control, control_inbox) = mpsc::channel(config.control);
-        let (singles, singles_inbox) = mpsc::channel(config.inbox);
-        let (fanouts, fanouts_inbox) = mpsc::channel(config.inbox);
+        let (bucket, inboxes) = Self::new(config.control, config.inbox);
         let limits = JoinLimits {
             messages: config.join_messages,
             bytes: config.join_bytes,
         };
         let actor = Actor::new(index, context, config.slice, limits);
-        tokio::spawn(actor.run(control_inbox, singles_inbox, fanouts_inbox));
-        Self {
+        tokio::spawn(actor.run(inboxes));
+        bucket
+    }
+
+    /// The inboxes, with room for so many of control and of each kind of push.
+    fn new(control: usize, pushes: usize) -> (Self, Inboxes) {
+        let (control, control_inbox) = mpsc::channel(control);
+        let (singles, singles_inbox) = mpsc::channel(pushes);
+        let (fanouts, fanouts_inbox) = mpsc::channel(pushes);
+        let bucket = Self {
             control,
             singles,
             fanouts,
-        }
+        };
+        let inboxes = Inboxes {
+            control: control_inbox,
+            singles: singles_inbox,
+            fanouts: fanouts_inbox,
+        };
+        (bucket, inboxes)
     }
 }
