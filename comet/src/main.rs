@@ -1,13 +1,13 @@
 //! `comet`: the push gateway as a process of its own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use axum::Router;
 use clap::Parser;
 use comet::{Comet, Config, config::SPEC};
 use common::{
-    config::{self, Sources},
+    config::{self, Loaded, Sources},
     shutdown, telemetry,
 };
 use prometheus_client::registry::Registry;
@@ -16,6 +16,8 @@ use prometheus_client::registry::Registry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A push gateway that speaks goim's protocol.
+///
+/// goim's own flags work too, also with one dash: -conf, -region, -zone, -deploy.env, -host, -addrs, -weight, -offline, -debug.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Flags {
@@ -28,24 +30,101 @@ struct Flags {
     /// Reads the configuration, says what is wrong with it, and ends.
     #[arg(long)]
     check_config: bool,
+    /// Sets env.region.
+    #[arg(long)]
+    region: Option<String>,
+    /// Sets env.zone.
+    #[arg(long)]
+    zone: Option<String>,
+    /// Sets env.deployEnv.
+    #[arg(long, alias = "deploy.env")]
+    deploy_env: Option<String>,
+    /// Sets env.host: the name under which sessions are stored.
+    #[arg(long)]
+    host: Option<String>,
+    /// Sets env.addrs, separated by commas.
+    #[arg(long)]
+    addrs: Option<String>,
+    /// Sets env.weight.
+    #[arg(long)]
+    weight: Option<String>,
+    /// Sets env.offline.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    offline: Option<String>,
+    /// Logs at the level debug where `RUST_LOG` does not say otherwise.
+    #[arg(long)]
+    debug: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let flags = Flags::parse();
-    telemetry::init(None)?;
-    let sources = Sources::from_process(flags.config, flags.set);
-    let loaded = match config::load::<Config>(&SPEC, &sources) {
-        Ok(loaded) => loaded,
+impl Flags {
+    /// The command line, with goim's single dashes taken for two.
+    fn from_command_line() -> Self {
+        const GOIMS: [&str; 9] = [
+            "conf",
+            "region",
+            "zone",
+            "deploy.env",
+            "host",
+            "addrs",
+            "weight",
+            "offline",
+            "debug",
+        ];
+        let arguments = std::env::args().map(|argument| {
+            let name = argument
+                .strip_prefix('-')
+                .and_then(|rest| rest.split('=').next());
+            if name.is_some_and(|name| GOIMS.contains(&name)) {
+                format!("-{argument}")
+            } else {
+                argument
+            }
+        });
+        Self::parse_from(arguments)
+    }
+
+    /// Where the configuration comes from. Flags win over file and environment.
+    fn sources(self) -> Sources {
+        let named = [
+            ("env.region", self.region),
+            ("env.zone", self.zone),
+            ("env.deployEnv", self.deploy_env),
+            ("env.host", self.host),
+            ("env.addrs", self.addrs),
+            ("env.weight", self.weight),
+            ("env.offline", self.offline),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        let set = named.chain(self.set).collect();
+        Sources::from_process(self.config, set)
+    }
+}
+
+fn main() -> ExitCode {
+    match start(Flags::from_command_line()) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
-            std::process::exit(64);
+            eprintln!("comet: {error:#}");
+            ExitCode::FAILURE
         }
-    };
-    for warning in &loaded.warnings {
+    }
+}
+
+fn start(flags: Flags) -> anyhow::Result<()> {
+    let (check_config, debug) = (flags.check_config, flags.debug);
+    let Loaded { config, warnings } = config::load::<Config>(&SPEC, &flags.sources())?;
+    telemetry::init(if debug {
+        "debug"
+    } else {
+        telemetry::DEFAULT_FILTER
+    })?;
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if flags.check_config {
-        println!("the configuration is good");
+    if check_config {
+        println!("the configuration is valid");
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -53,7 +132,7 @@ fn main() -> anyhow::Result<()> {
         .build();
     runtime
         .context("the runtime does not start")?
-        .block_on(run(loaded.config))
+        .block_on(run(config))
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

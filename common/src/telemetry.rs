@@ -10,8 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::nearest::distance;
 
-/// What is logged when `RUST_LOG` says nothing.
-const DEFAULT_FILTER: &str = "info";
+/// What most programs log when `RUST_LOG` says nothing.
+pub const DEFAULT_FILTER: &str = "info";
 
 /// Why there are no logs; the operator is at fault, or a program that starts them twice.
 #[derive(Debug, thiserror::Error)]
@@ -31,22 +31,20 @@ pub enum TelemetryError {
     Twice(String),
 }
 
-/// Starts the logs of this process, filtered by `RUST_LOG` (`info` when it is not set or empty).
-///
-/// `log_json` chooses JSON or text; without it stderr decides: text when it is a terminal, JSON otherwise.
-pub fn init(log_json: Option<bool>) -> Result<(), TelemetryError> {
+/// Starts the logs of this process, filtered by `RUST_LOG`, or by `default` when it is not set or empty. They are text when
+/// stderr is a terminal, JSON otherwise.
+pub fn init(default: &str) -> Result<(), TelemetryError> {
     let text = match env::var("RUST_LOG") {
         Ok(text) => text,
         Err(VarError::NotPresent) => String::new(),
         Err(VarError::NotUnicode(raw)) => return Err(wrong(&raw.to_string_lossy(), "not UTF-8")),
     };
-    let terminal = io::stderr().is_terminal();
-    let style = match log_json {
-        Some(true) => Style::Json,
-        None if !terminal => Style::Json,
-        _ => Style::Text { colours: terminal },
+    let style = if io::stderr().is_terminal() {
+        Style::Text { colours: true }
+    } else {
+        Style::Json
     };
-    let subscriber = subscriber(style, filter(&text)?, io::stderr);
+    let subscriber = subscriber(style, filter(&text, default)?, io::stderr);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|e| TelemetryError::Twice(e.to_string()))
 }
@@ -70,9 +68,9 @@ where
     }
 }
 
-fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+fn filter(text: &str, default: &str) -> Result<EnvFilter, TelemetryError> {
     let text = if text.trim().is_empty() {
-        DEFAULT_FILTER
+        default
     } else {
         text.trim()
     };
@@ -147,7 +145,11 @@ mod tests {
     fn lines(style: Style, rust_log: &str) -> Vec<String> {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber(style, filter(rust_log).unwrap(), move || writer.clone());
+        let subscriber = subscriber(
+            style,
+            filter(rust_log, DEFAULT_FILTER).unwrap(),
+            move || writer.clone(),
+        );
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "comet::door", port = 3101, "listening");
             tracing::debug!(target: "comet::door", "detail");
@@ -161,7 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_info() {
+    fn the_default_holds_where_nothing_is_said() {
+        let level = |text| filter(text, "debug").unwrap().to_string();
+        assert_eq!([level(""), level("warn")], ["debug", "warn"]);
         for rust_log in ["", "  ", "info", "INFO"] {
             assert_eq!(lines(Style::Json, rust_log).len(), 1);
         }
@@ -197,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_is_an_error() {
-        let text = |rust_log| filter(rust_log).unwrap_err().to_string();
+        let text = |rust_log| filter(rust_log, DEFAULT_FILTER).unwrap_err().to_string();
         let expected = "expected a level (error, warn, info, debug, trace, off) or targets with levels, as in \
                         info,comet=debug";
         assert_eq!(
@@ -224,7 +228,7 @@ mod tests {
     #[test]
     fn a_second_start_is_an_error() {
         // Whoever comes first in this process, the second fails.
-        let results = [init(Some(true)), init(Some(false))];
+        let results = [init(DEFAULT_FILTER), init(DEFAULT_FILTER)];
         assert!(
             matches!(results, [Ok(()), Err(TelemetryError::Twice(_))]),
             "{results:?}"

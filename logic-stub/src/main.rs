@@ -45,7 +45,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
         println!("the configuration is valid");
         return Ok(());
     }
-    telemetry::init(None)?;
+    telemetry::init(telemetry::DEFAULT_FILTER)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn run(flags: Flags) -> anyhow::Result<()> {
     let sources = Sources::from_process(flags.config, flags.set);
     let Loaded { config, warnings } = config::load::<Config>(&SPEC, &sources)?;
-    telemetry::init(None)?;
+    telemetry::init(telemetry::DEFAULT_FILTER)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
