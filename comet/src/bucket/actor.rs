@@ -374,3 +374,6 @@ impl Reply {
 fn identity(member: &super::members::Member) -> (Arc<str>, u64) {
     (Arc::clone(&member.key), member.channel.id())
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,3 +229,6 @@ impl Counts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

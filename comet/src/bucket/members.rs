@@ -318,3 +318,6 @@ fn sorted(mut accepts: Vec<i32>) -> Box<[i32]> {
     accepts.dedup();
     accepts.into_boxed_slice()
 }
+
+#[cfg(test)]
+mod tests;
