@@ -232,3 +232,6 @@ impl From<DecodeError> for CloseReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
