@@ -1,6 +1,8 @@
 //! The documents are true: every key is listed with its default, every link leads somewhere, and the crates and modules know
 //! each other as ARCHITECTURE.md says.
 
+#![allow(clippy::unwrap_used, reason = "all of it is test code")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -130,6 +132,32 @@ fn the_example_files_are_good() {
     for (name, text) in examples {
         load(&text, &name);
     }
+}
+
+#[test]
+fn every_close_reason_is_described() {
+    let described = section(&read("docs/protocol.md"), "## How a connection ends");
+    let mut found = 0;
+    for file in [
+        "comet/src/close.rs",
+        "comet/src/transport/websocket/error.rs",
+    ] {
+        let source = read(file);
+        let label = |line: &str| {
+            let label = line.split_once("=> \"")?.1.strip_suffix("\",")?;
+            let is_label = label.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            is_label.then(|| label.to_owned())
+        };
+        for label in source.lines().filter_map(label) {
+            found += 1;
+            let named = format!("`{label}`");
+            assert!(described.contains(&named), "{named} of {file} is missing");
+        }
+    }
+    assert!(
+        found > 25,
+        "only {found} reasons: are they still recognized?"
+    );
 }
 
 #[test]
