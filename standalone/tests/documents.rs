@@ -316,8 +316,8 @@ fn toml_examples(document: &str) -> BTreeMap<String, String> {
     let example = |fence: &str| {
         let text = fence.split("```").next()?;
         let name = text.lines().next()?.strip_prefix("# ")?;
-        name.ends_with(".toml")
-            .then(|| (name.to_owned(), text.to_owned()))
+        name.strip_suffix(".toml")?;
+        Some((name.to_owned(), text.to_owned()))
     };
     fences.filter_map(example).collect()
 }
