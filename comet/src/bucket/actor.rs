@@ -256,6 +256,7 @@ impl Actor {
             room,
             accepts,
             auth,
+            joined,
         } = join;
         let older = self
             .members
@@ -275,6 +276,8 @@ impl Actor {
             body: Box::default(),
         };
         reply.send(&channel);
+        // The connection waits for it.
+        let _ = joined.send(());
     }
 
     fn sub(&mut self, identity: &Identity, operations: &[i32], reply: &Reply) {

@@ -77,6 +77,8 @@ pub struct Join {
     pub accepts: Vec<i32>,
     /// Of the Auth that is answered.
     pub auth: Header,
+    /// Is told when it is answered: no other answer may come before.
+    pub joined: oneshot::Sender<()>,
 }
 
 /// The answer that follows a change: under which header, with which body.

@@ -4,7 +4,7 @@ use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply};
-use tokio::time::timeout_at;
+use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{Answers, Login, control, read};
 use crate::{
@@ -43,11 +43,14 @@ pub(super) async fn greet(
     let (auth, reply) = timeout_at(deadline, asking)
         .await
         .map_err(|_| CloseReason::HandshakeTimeout)??;
-    let (join, session) = admit(gateway, channel, auth, reply, client)?;
+    let (joined, answered) = oneshot::channel();
+    let (join, session) = admit(gateway, channel, auth, reply, client, joined)?;
     channel.owe();
     let bucket = gateway.buckets.of(&session.key);
     let joining = bucket.control.send(Control::Join(Box::new(join)));
     joining.await.map_err(|_| CloseReason::GoingAway)?;
+    // What came behind Auth is not answered before Auth itself.
+    answered.await.map_err(|_| CloseReason::GoingAway)?;
     Ok(session)
 }
 
@@ -120,6 +123,7 @@ fn admit(
     auth: Header,
     reply: ConnectReply,
     client: std::net::SocketAddr,
+    joined: oneshot::Sender<()>,
 ) -> Result<(Join, Arc<Session>), Farewell> {
     let ConnectReply {
         mid,
@@ -159,6 +163,7 @@ fn admit(
         room,
         accepts,
         auth,
+        joined,
     };
     Ok((join, Arc::new(session)))
 }

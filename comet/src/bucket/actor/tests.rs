@@ -97,6 +97,7 @@ impl Stage {
             room: (!room.is_empty()).then(|| RoomId::new("live", room)),
             accepts: vec![OP],
             auth: Header::default(),
+            joined: oneshot::channel().0,
         })));
         channel
     }
