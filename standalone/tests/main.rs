@@ -1,0 +1,28 @@
+//! Comet from end to end: both services on real sockets, clients through both doors, pushers over HTTP and gRPC.
+//!
+//! # Layout
+//!
+//! - [`operations`]: what a client may ask for; [`pushes`]: every kind of push
+//! - [`identity`]: one key, several connections; kicks
+//! - [`order`], [`rooms`]: what holds under load and in races
+//! - [`slow`], [`memory`]: clients that do not read
+//! - [`hostile`], [`handshake`]: clients that do what they must not
+//! - [`push_api`]: goim's HTTP API
+//! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
+//! - [`support`]: servers, clients and pushers for all of them
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "all of it is test code, and what is public here is so for the modules beside it"
+)]
+
+mod handshake;
+mod hostile;
+mod identity;
+mod operations;
+mod order;
+mod pushes;
+mod rooms;
+mod slow;
+mod support;

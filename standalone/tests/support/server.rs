@@ -1,0 +1,90 @@
+//! Both services in this process, on free ports of the loopback interface.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use comet::metrics::Metrics;
+use common::config::Human;
+use standalone::{Config, Standalone};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Door, until};
+
+/// A running server; it ends with the test.
+pub struct Server {
+    pub standalone: Standalone,
+    _end: DropGuard,
+}
+
+impl Server {
+    /// With the default configuration.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With a configuration of its own.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config();
+        change(&mut config);
+        let shutdown = CancellationToken::new();
+        let end = shutdown.clone().drop_guard();
+        let standalone = Standalone::start(config, shutdown).await.unwrap();
+        let server = Self {
+            standalone,
+            _end: end,
+        };
+        let readiness = server.standalone.comet.readiness();
+        until("comet is registered", || readiness.report().is_ok()).await;
+        server
+    }
+
+    /// Where clients of a door connect to.
+    pub fn door(&self, door: Door) -> SocketAddr {
+        let comet = &self.standalone.comet;
+        match door {
+            Door::Tcp => comet.tcp_addrs()[0],
+            Door::WebSocket => comet.http_addrs()[0],
+        }
+    }
+
+    /// goim's HTTP API.
+    pub fn push_api(&self) -> SocketAddr {
+        self.standalone.logic.http_addr()
+    }
+
+    /// The gRPC of comet.
+    pub fn grpc(&self) -> SocketAddr {
+        self.standalone.comet.grpc_addr()
+    }
+
+    /// Comet's counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.standalone.comet.metrics()
+    }
+
+    /// Waits until so many connections have been closed for a reason.
+    pub async fn closed(&self, reason: &'static str, count: u64) {
+        let closes = self.metrics().closes(reason);
+        until(reason, || closes.get() >= count).await;
+        assert_eq!(closes.get(), count, "connections closed as {reason}");
+    }
+}
+
+/// The default configuration, on free ports, with online counts that travel at once.
+pub fn config() -> Config {
+    let mut config = Config::default();
+    let any = || "127.0.0.1:0".to_owned();
+    config.comet.tcp.bind = vec![any()];
+    config.comet.websocket.bind = vec![any()];
+    config.comet.rpc_server.addr = any();
+    config.comet.logic.renew = Human::millis(50);
+    config.logic.rpc_server.addr = any();
+    config.logic.http_server.addr = any();
+    config
+}
+
+/// Makes backlogs so large that nothing is dropped, and pushes wait for as long as they must.
+pub fn without_bounds(config: &mut Config) {
+    config.comet.protocol.svr_proto = 1 << 20;
+    config.comet.protocol.svr_bytes = 1 << 30;
+    config.comet.push.wait = Human::secs(30);
+}
