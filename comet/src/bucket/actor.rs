@@ -42,10 +42,10 @@ pub(super) struct Actor {
 
 /// Where a bucket's work comes from.
 #[derive(Debug)]
-pub(super) struct Inboxes {
+pub(crate) struct Inboxes {
     pub(super) control: mpsc::Receiver<Control>,
-    pub(super) singles: mpsc::Receiver<Single>,
-    pub(super) fanouts: mpsc::Receiver<Fanout>,
+    pub(crate) singles: mpsc::Receiver<Single>,
+    pub(crate) fanouts: mpsc::Receiver<Fanout>,
 }
 
 impl Actor {

@@ -20,11 +20,8 @@ use std::{hash::BuildHasher as _, sync::Arc};
 use protocol::{Frame, Header, RoomId};
 use tokio::sync::{mpsc, oneshot};
 
-use self::{
-    actor::{Actor, Inboxes},
-    fanout::JoinLimits,
-    tally::Part,
-};
+pub(crate) use self::actor::Inboxes;
+use self::{actor::Actor, fanout::JoinLimits, tally::Part};
 use crate::{
     channel::Channel,
     clock::Clock,
@@ -206,6 +203,19 @@ impl Buckets {
             buckets: buckets.collect(),
             hasher: foldhash::fast::RandomState::default(),
         }
+    }
+
+    /// Buckets that nobody serves but the test.
+    #[cfg(test)]
+    pub(crate) fn unserved(config: &config::Bucket) -> (Self, Vec<Inboxes>) {
+        let (buckets, inboxes): (Vec<_>, _) = (0..config.size)
+            .map(|_| Bucket::new(config.control, config.inbox))
+            .unzip();
+        let buckets = Self {
+            buckets: buckets.into(),
+            hasher: foldhash::fast::RandomState::default(),
+        };
+        (buckets, inboxes)
     }
 
     /// The bucket that has the key's connection.

@@ -11,6 +11,8 @@
 mod goim;
 mod paced;
 mod positions;
+#[cfg(test)]
+mod tests;
 mod v1;
 
 use std::{sync::Arc, time::Duration};
@@ -114,20 +116,14 @@ impl Pusher {
             self.gateway.metrics.pushes("room").inc();
             return Ok(tally::split(0, 0).1);
         };
-        let concerned: Vec<usize> = room.present().collect();
-        let permits = self.reserve(&concerned, |bucket| &bucket.fanouts).await?;
-        let (parts, pending) = tally::split(concerned.len(), 0);
-        {
-            let _order = room.sequence();
-            for (permit, part) in permits.into_iter().zip(parts) {
-                let target = Target::Room(Arc::clone(&room));
-                permit.send(Fanout {
-                    target,
-                    frame: frame.clone(),
-                    part,
-                });
+        let mut concerned: Vec<usize> = room.present().collect();
+        let pending = loop {
+            let permits = self.reserve(&concerned, |bucket| &bucket.fanouts).await?;
+            match hand_out(&room, &concerned, permits, &frame) {
+                Ok(pending) => break pending,
+                Err(now) => concerned = now,
             }
-        }
+        };
         self.gateway.metrics.pushes("room").inc();
         Ok(pending)
     }
@@ -221,6 +217,30 @@ impl Pusher {
         }
         Ok(permits)
     }
+}
+
+/// Gives a room's push its place in the room's order and each bucket concerned its part, unless someone came into the room by
+/// another bucket since the places were reserved: that one may see later pushes before this one is handed out, and must not
+/// miss it then. Returns all buckets concerned in that case.
+fn hand_out(
+    room: &Arc<Room>,
+    concerned: &[usize],
+    permits: Vec<Permit<'_, Fanout>>,
+    frame: &Frame,
+) -> Result<Pending, Vec<usize>> {
+    let _order = room.sequence();
+    if room.present().any(|index| !concerned.contains(&index)) {
+        return Err(room.present().collect());
+    }
+    let (parts, pending) = tally::split(concerned.len(), 0);
+    for (permit, part) in permits.into_iter().zip(parts) {
+        permit.send(Fanout {
+            target: Target::Room(Arc::clone(room)),
+            frame: frame.clone(),
+            part,
+        });
+    }
+    Ok(pending)
 }
 
 impl PushError {

@@ -8,6 +8,7 @@ use protocol::{Position, grpc::comet::v1::Refusal};
 #[derive(Debug)]
 pub(super) struct Positions {
     state: Mutex<State>,
+    turn: tokio::sync::Mutex<()>,
     /// Streams remembered; beyond, the one that was taken from longest ago is forgotten.
     max: usize,
 }
@@ -30,8 +31,14 @@ impl Positions {
     pub(super) fn new(max: usize) -> Self {
         Self {
             state: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             max,
         }
+    }
+
+    /// Waits until no other message is between [`Self::check`] and [`Self::take`].
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Whether a message at this position may be taken.

@@ -9,6 +9,7 @@ use protocol::{
         Connection, KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
         comet_server::Comet, kick_request, message::Target,
     },
+    op,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
@@ -92,11 +93,17 @@ impl CometV1 {
             epoch: position.epoch,
             number: position.number,
         });
-        if let Some(position) = &position {
-            self.positions
-                .check(position)
-                .map_err(|refusal| (refusal, "position".to_owned()))?;
-        }
+        // Held until the position is noted: two lanes cannot both find it new.
+        let _turn = match &position {
+            Some(position) => {
+                let turn = self.positions.turn().await;
+                self.positions
+                    .check(position)
+                    .map_err(|refusal| (refusal, "position".to_owned()))?;
+                Some(turn)
+            }
+            None => None,
+        };
         let meta = Meta {
             id,
             position: position.clone().map(Arc::new),
@@ -112,16 +119,22 @@ impl CometV1 {
     async fn to_target(
         &self,
         target: Option<Target>,
-        op: i32,
+        operation: i32,
         body: &[u8],
         meta: Meta,
     ) -> Result<Pending, PushError> {
         let pusher = &self.pusher;
-        let frame = pusher.message(Header::push(op), body, meta)?;
+        if operation == op::RAW {
+            let text = format!("operation: {operation} is that of several messages");
+            return Err(pusher.refused(PushError::Invalid(text)));
+        }
+        let frame = pusher.message(Header::push(operation), body, meta)?;
         match target {
-            Some(Target::Keys(keys)) => pusher.to_keys(keys.keys, op, frame).await,
+            Some(Target::Keys(keys)) => pusher.to_keys(keys.keys, operation, frame).await,
             Some(Target::Room(room)) => pusher.to_room(&room, frame).await,
-            Some(Target::Everyone(everyone)) => pusher.to_all(op, frame, everyone.speed).await,
+            Some(Target::Everyone(everyone)) => {
+                pusher.to_all(operation, frame, everyone.speed).await
+            }
             None => Err(pusher.refused(PushError::Invalid("target: missing".to_owned()))),
         }
     }
