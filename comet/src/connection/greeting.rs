@@ -43,15 +43,19 @@ pub(super) async fn greet(
     let (auth, reply) = timeout_at(deadline, asking)
         .await
         .map_err(|_| CloseReason::HandshakeTimeout)??;
-    let (joined, answered) = oneshot::channel();
-    let (join, session) = admit(gateway, channel, auth, reply, client, joined)?;
-    channel.owe();
-    let bucket = gateway.buckets.of(&session.key);
-    let joining = bucket.control.send(Control::Join(Box::new(join)));
-    joining.await.map_err(|_| CloseReason::GoingAway)?;
-    // What came behind Auth is not answered before Auth itself.
-    answered.await.map_err(|_| CloseReason::GoingAway)?;
-    Ok(session)
+    let session = Arc::new(Session {
+        mid: reply.mid,
+        key: reply.key.as_str().into(),
+        id: channel.id(),
+        door,
+        client,
+    });
+    let registered = register(gateway, channel, auth, reply, &session).await;
+    if registered.is_err() {
+        // Logic has a session of it by now.
+        gateway.goodbyes.say(Arc::clone(&session));
+    }
+    registered.map(|()| session)
 }
 
 /// Reads until Auth came. Other frames before it are ignored, and what came behind it stays for later.
@@ -116,21 +120,39 @@ fn find_auth(
     found
 }
 
+/// Puts a connection into its bucket, and waits until its Auth is answered.
+async fn register(
+    gateway: &Gateway,
+    channel: &Arc<Channel>,
+    auth: Header,
+    reply: ConnectReply,
+    session: &Session,
+) -> Result<(), Farewell> {
+    let (joined, answered) = oneshot::channel();
+    let join = admit(gateway, channel, auth, reply, session, joined)?;
+    channel.owe();
+    let bucket = gateway.buckets.of(&session.key);
+    let joining = bucket.control.send(Control::Join(Box::new(join)));
+    joining.await.map_err(|_| CloseReason::GoingAway)?;
+    // What came behind Auth is not answered before Auth itself.
+    answered.await.map_err(|_| CloseReason::GoingAway)?;
+    Ok(())
+}
+
 /// Takes what logic said about a client.
 fn admit(
     gateway: &Gateway,
     channel: &Arc<Channel>,
     auth: Header,
     reply: ConnectReply,
-    client: std::net::SocketAddr,
+    session: &Session,
     joined: oneshot::Sender<()>,
-) -> Result<(Join, Arc<Session>), Farewell> {
+) -> Result<Join, Farewell> {
     let ConnectReply {
-        mid,
-        key,
         room_id,
         accepts,
         heartbeat,
+        ..
     } = reply;
     let room = match room_id.as_str() {
         "" => None,
@@ -148,24 +170,15 @@ fn admit(
     };
     channel.set_silence(Tick::from(silence));
     channel.hear(gateway.channels.clock.now());
-    let key: Arc<str> = key.into();
-    let session = Session {
-        mid,
-        key: Arc::clone(&key),
-        id: channel.id(),
-        door: channel.door(),
-        client,
-    };
-    let join = Join {
-        key,
-        mid,
+    Ok(Join {
+        key: Arc::clone(&session.key),
+        mid: session.mid,
         channel: Arc::clone(channel),
         room,
         accepts,
         auth,
         joined,
-    };
-    Ok((join, Arc::new(session)))
+    })
 }
 
 fn refuse(error: &CallError) -> Farewell {
