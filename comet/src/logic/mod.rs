@@ -253,3 +253,6 @@ fn describe(status: &Status) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,10 @@ fn websocket_stream() -> (Vec<u8>, Vec<Got>) {
     (bytes, got)
 }
 
-fn both() -> [(fn() -> Intake, Vec<u8>, Vec<Got>); 2] {
+/// How a door's intake begins, what it is sent, and what that means.
+type Case = (fn() -> Intake, Vec<u8>, Vec<Got>);
+
+fn both() -> [Case; 2] {
     let (tcp, tcp_events) = tcp_stream();
     let (websocket, websocket_events) = websocket_stream();
     [

@@ -1,0 +1,210 @@
+//! Logic that is not there, refuses, or hangs: connections stay, and who cannot log in is told why.
+
+use std::sync::Arc;
+
+use common::config::Human;
+use protocol::op;
+use tokio::sync::Semaphore;
+
+use crate::support::{DOORS, Door, FakeLogic, Gateway, OP, OPEN, config, token, until};
+
+#[tokio::test]
+async fn comet_starts_without_logic_and_serves_when_it_comes() {
+    let mut logic = FakeLogic::start();
+    logic.kill();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    until(|| {
+        gateway
+            .comet
+            .metrics()
+            .logic_calls("renew_online", "unavailable")
+            .get()
+            > 0
+    })
+    .await;
+    assert!(gateway.comet.readiness().report().is_err());
+    for door in DOORS {
+        let mut client = gateway.client(door).await;
+        client.auth(&token("a", "")).await;
+        client.ends_with("logic_unavailable", 1013).await;
+    }
+    logic.restart();
+    logic.renewed().await;
+    until(|| gateway.comet.readiness().report().is_ok()).await;
+    for door in DOORS {
+        gateway.online(door, "a", "").await;
+    }
+}
+
+#[tokio::test]
+async fn while_logic_is_away_connections_stay_and_goodbyes_wait() {
+    let mut logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let mut stays = gateway.online(Door::Tcp, "stays", "live://1").await;
+    let leaves = gateway.online(Door::WebSocket, "leaves", "live://1").await;
+    logic.told_connect().await;
+    let told = logic.told_connect().await.connection.unwrap();
+    logic.kill();
+    assert_eq!(stays.heartbeat(1).await, 2);
+    // A message does not reach logic, and is answered as by goim.
+    stays.send(op::SEND_MSG, 2, b"lost").await;
+    let (header, _) = stays.proto().await;
+    assert_eq!((header.op, header.seq), (op::SEND_MSG, 2));
+    let mut refused = gateway.client(Door::WebSocket).await;
+    refused.auth(&token("new", "")).await;
+    refused.ends_with("logic_unavailable", 1013).await;
+    drop(leaves);
+    while stays.heartbeat(3).await > 1 {}
+
+    logic.restart();
+    logic.renewed().await;
+    let goodbye = logic.told_disconnect().await;
+    assert_eq!((goodbye.key.as_str(), goodbye.mid), ("leaves", 1));
+    assert_eq!(goodbye.connection.unwrap(), told);
+    assert_eq!(stays.heartbeat(4).await, 1);
+    gateway.online(Door::WebSocket, "new", "live://1").await;
+    assert_eq!(gateway.comet.metrics().goodbyes_lost.get(), 0);
+}
+
+#[tokio::test]
+async fn the_addresses_of_logic_are_asked_in_turn() {
+    let logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[FakeLogic::nowhere(), logic.addr])).await;
+    for n in 0..6 {
+        gateway.online(Door::Tcp, &format!("key {n}"), "").await;
+    }
+    let metrics = gateway.comet.metrics();
+    assert_eq!(metrics.logic_calls("connect", "ok").get(), 6);
+    assert!(metrics.logic_calls("connect", "unavailable").get() > 0);
+}
+
+#[tokio::test]
+async fn a_name_stands_for_its_addresses() {
+    let logic = FakeLogic::start();
+    let mut config = config(&[]);
+    config.logic.addresses = vec![format!("localhost:{}", logic.addr.port())];
+    let gateway = Gateway::start(&config).await;
+    logic.renewed().await;
+    gateway.online(Door::Tcp, "a", "").await;
+}
+
+#[tokio::test]
+async fn a_logic_that_hangs_ends_the_login_in_time() {
+    let mut logic = FakeLogic::start();
+    logic.kill();
+    logic.connects = Arc::new(Semaphore::new(0));
+    logic.restart();
+    for door in DOORS {
+        let mut config = config(&[logic.addr]);
+        config.rpc_client.timeout = Human::secs(60);
+        config.protocol.handshake_timeout = Human::millis(300);
+        let gateway = Gateway::start(&config).await;
+        let mut client = gateway.client(door).await;
+        client.auth(&token("a", "")).await;
+        client.ends_with("handshake_timeout", 4005).await;
+
+        config.rpc_client.timeout = Human::millis(100);
+        config.protocol.handshake_timeout = Human::secs(60);
+        let gateway = Gateway::start(&config).await;
+        let mut client = gateway.client(door).await;
+        client.auth(&token("a", "")).await;
+        client.ends_with("logic_unavailable", 1013).await;
+    }
+    // One that took its time only, and answers: the login goes on.
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let mut client = gateway.client(Door::Tcp).await;
+    client.auth(&token("b", "")).await;
+    until(|| {
+        gateway
+            .comet
+            .metrics()
+            .accepted(comet::transport::Door::Tcp)
+            .get()
+            == 1
+    })
+    .await;
+    logic.connects.add_permits(OPEN);
+    let (header, _) = client.proto().await;
+    assert_eq!(header.op, op::AUTH_REPLY);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_told() {
+    let logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    for door in DOORS {
+        let mut client = gateway.client(door).await;
+        client.auth("not JSON").await;
+        client.ends_with("auth_refused", 1008).await;
+    }
+    let metrics = gateway.comet.metrics();
+    assert_eq!(metrics.logic_calls("connect", "refused").get(), 2);
+    until(|| metrics.closes("auth_refused").get() == 2).await;
+}
+
+#[tokio::test]
+async fn logic_is_told_of_a_login_that_comet_cannot_keep() {
+    let mut logic = FakeLogic::start();
+    let mut config = config(&[logic.addr]);
+    config.protocol.max_room = 10;
+    config.protocol.max_accepts = 1;
+    let gateway = Gateway::start(&config).await;
+    let accepts_two = serde_json::json!({ "key": "b", "accepts": [OP, OP + 1] });
+    for (token, key, reason) in [
+        (token("a", "live://too-long"), "a", "bad_room"),
+        (accepts_two.to_string(), "b", "too_many_accepts"),
+    ] {
+        let mut client = gateway.client(Door::Tcp).await;
+        client.auth(&token).await;
+        client.ends_with(reason, 1008).await;
+        let connect = logic.told_connect().await;
+        let goodbye = logic.told_disconnect().await;
+        assert_eq!(goodbye.key, key);
+        assert_eq!(goodbye.connection, connect.connection);
+    }
+}
+
+#[tokio::test]
+async fn logic_is_told_of_every_end_but_that_of_a_replaced_one() {
+    let mut logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let mut older = gateway.online(Door::WebSocket, "a", "").await;
+    let newer = gateway.online(Door::Tcp, "a", "").await;
+    older.ends_with("replaced", 4001).await;
+    logic.told_connect().await;
+    let connection = logic.told_connect().await.connection.unwrap();
+    assert_eq!((connection.door.as_str(), connection.id), ("tcp", 2));
+    assert_eq!(
+        connection.client_address,
+        newer.socket.local_addr().unwrap().to_string()
+    );
+    drop(newer);
+    let goodbye = logic.told_disconnect().await;
+    assert_eq!(goodbye.connection, Some(connection));
+}
+
+#[tokio::test]
+async fn a_session_is_renewed_when_its_client_is_heard_after_the_time_for_it() {
+    let mut logic = FakeLogic::start();
+    let mut config = config(&[logic.addr]);
+    config.logic.heartbeat_min = Human::millis(1);
+    config.logic.heartbeat_max = Human::millis(1);
+    let gateway = Gateway::start(&config).await;
+    let mut client = gateway.online(Door::Tcp, "a", "").await;
+    let connection = logic.told_connect().await.connection;
+    let renewed = gateway.comet.metrics().logic_calls("heartbeat", "ok");
+    let mut seq = 1;
+    while renewed.get() == 0 {
+        client.heartbeat(seq).await;
+        seq += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let crate::support::Told::Heartbeat(told) = logic.told().await else {
+        panic!("logic was told something else");
+    };
+    assert_eq!(
+        (told.key.as_str(), told.server.as_str()),
+        ("a", "comet-test")
+    );
+    assert_eq!(told.connection, connection);
+}

@@ -1,0 +1,14 @@
+//! One comet alone, over real sockets, with a logic that does what the test says.
+
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    reason = "all of it is test code"
+)]
+
+mod goim;
+mod lanes;
+mod logic_away;
+mod slow_logic;
+mod support;
