@@ -1,6 +1,7 @@
 //! The way into WebSocket, and what RFC 6455 forbids on it.
 
 use protocol::op;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     hostile::Peace,
@@ -137,7 +138,6 @@ async fn whoever_never_asks_is_sent_away() {
     for (count, part) in [(1, ""), (2, "GET /sub HT"), (3, &UPGRADE[..90])] {
         let mut socket = tokio::net::TcpStream::connect(addr).await.unwrap();
         let mut answer = Vec::new();
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         socket.write_all(part.as_bytes()).await.unwrap();
         let end = socket.read_to_end(&mut answer);
         crate::support::within("the end", end).await.unwrap();

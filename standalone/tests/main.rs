@@ -17,11 +17,15 @@
     reason = "all of it is test code, and what is public here is so for the modules beside it"
 )]
 
+mod binary;
+mod foreign;
 mod handshake;
 mod hostile;
 mod identity;
+mod memory;
 mod operations;
 mod order;
+mod push_api;
 mod pushes;
 mod rooms;
 mod slow;

@@ -15,10 +15,10 @@ use crate::support::{
 /// Messages without a receipt: fewer than a bucket's inbox takes, so that no push waits there.
 const WINDOW: usize = 512;
 
-const LOGINS: i64 = 1000;
+const LOGINS: u32 = 1000;
 
 /// Clients that connect and log in at the same time.
-const AT_ONCE: i64 = 50;
+const AT_ONCE: u32 = 50;
 
 const BURST: u32 = 10_000;
 
@@ -52,12 +52,12 @@ async fn after_auth_reply_nothing_is_missed(door: Door) {
         ..numbered(0)
     };
     let last = lane.push_all([end], 1).await;
-    assert_eq!(last.taken, LOGINS as u64 + 1);
+    assert_eq!(last.taken, u64::from(LOGINS) + 1);
     sum.taken += last.taken;
     assert_eq!((sum.dropped, last.dropped), (0, 0));
 
     let reading = logins.await.unwrap();
-    let mut delivered = LOGINS as u64 + 1;
+    let mut delivered = u64::from(LOGINS) + 1;
     let mut firsts: Vec<u32> = Vec::new();
     for numbers in reading.join_all().await {
         delivered += numbers.len() as u64;
@@ -133,7 +133,7 @@ async fn log_in_all(
     all_in: Arc<AtomicBool>,
     mut reading: JoinSet<Vec<u32>>,
 ) -> JoinSet<Vec<u32>> {
-    for start in (0..LOGINS).step_by(AT_ONCE as usize) {
+    for start in (0..LOGINS).step_by(usize::try_from(AT_ONCE).unwrap()) {
         let mut logins = JoinSet::new();
         for mid in start..start + AT_ONCE {
             let server = Arc::clone(&server);
@@ -147,8 +147,8 @@ async fn log_in_all(
     reading
 }
 
-async fn log_in(server: &Server, door: Door, mid: i64) -> Client {
-    Client::login(server, door, &token(mid, "", ROOM)).await
+async fn log_in(server: &Server, door: Door, mid: u32) -> Client {
+    Client::login(server, door, &token(mid.into(), "", ROOM)).await
 }
 
 /// Reads numbers until the end is pushed.

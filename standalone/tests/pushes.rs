@@ -71,7 +71,7 @@ async fn goims_grpc_takes_plain_protos(door: Door) {
     let mut a = Client::login(&server, door, &token(1, "a", "live://1")).await;
     let by_key = |proto_op| PushMsgReq {
         keys: vec!["a".to_owned(), "absent".to_owned()],
-        proto: plain(5, "by key"),
+        proto: Some(plain(5, "by key")),
         proto_op,
     };
     comet.push_msg(by_key(9999)).await.unwrap();
@@ -80,13 +80,13 @@ async fn goims_grpc_takes_plain_protos(door: Door) {
     assert_eq!(a.message().await, (5, "by key".to_owned()));
     let to_room = BroadcastRoomReq {
         room_id: "live://1".to_owned(),
-        proto: plain(1000, "room"),
+        proto: Some(plain(1000, "room")),
     };
     comet.broadcast_room(to_room).await.unwrap();
     a.gets("room").await;
     let to_all = BroadcastReq {
         proto_op: 1000,
-        proto: plain(1000, "all"),
+        proto: Some(plain(1000, "all")),
         speed: 0,
     };
     comet.broadcast(to_all).await.unwrap();
@@ -106,20 +106,20 @@ async fn goims_grpc_takes_raws(door: Door) {
     let mut a = Client::login(&server, door, &token(1, "a", "live://1")).await;
     let by_key = PushMsgReq {
         keys: vec!["a".to_owned()],
-        proto: raw(&[(1001, "by key")]),
+        proto: Some(raw(&[(1001, "by key")])),
         proto_op: 1000,
     };
     comet.push_msg(by_key).await.unwrap();
     assert_eq!(a.message().await, (1001, "by key".to_owned()));
     let to_room = BroadcastRoomReq {
         room_id: "live://1".to_owned(),
-        proto: raw(&[(1000, "room")]),
+        proto: Some(raw(&[(1000, "room")])),
     };
     comet.broadcast_room(to_room).await.unwrap();
     a.gets("room").await;
     let to_all = BroadcastReq {
         proto_op: 1000,
-        proto: raw(&[(1000, "all")]),
+        proto: Some(raw(&[(1000, "all")])),
         speed: 0,
     };
     comet.broadcast(to_all).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_raw_of_several_frames_is_one_write(door: Door) {
     let writes = server.metrics().writes.get();
     let to_room = BroadcastRoomReq {
         room_id: "live://1".to_owned(),
-        proto: raw(&[(1000, "one"), (2000, ""), (1001, "three")]),
+        proto: Some(raw(&[(1000, "one"), (2000, ""), (1001, "three")])),
     };
     comet.broadcast_room(to_room).await.unwrap();
     assert_eq!(a.message().await, (1000, "one".to_owned()));
@@ -197,7 +197,7 @@ async fn positions_are_taken_once(door: Door) {
     let mut lane = Lane::open(&server).await;
     let mut a = Client::login(&server, door, &token(1, "a", "")).await;
     let at = |epoch, number| Message {
-        id: vec![7; 16].into(),
+        id: vec![7; 16],
         position: Some(Position {
             stream: "s".to_owned(),
             epoch,
@@ -231,11 +231,11 @@ async fn what_goims_grpc_cannot_take_is_refused(door: Door) {
         proto,
         proto_op: 1000,
     };
-    let mut torn = raw(&[(1000, "whole"), (1000, "torn")]).unwrap();
+    let mut torn = raw(&[(1000, "whole"), (1000, "torn")]);
     torn.body = torn.body.slice(..torn.body.len() - 1);
     for (proto, named) in [
         (None, "proto: missing"),
-        (raw(&[]), "proto.body: the Raw is empty"),
+        (Some(raw(&[])), "proto.body: the Raw is empty"),
         (Some(torn), "proto.body: frame 1 of the Raw is cut off"),
     ] {
         let error = comet.push_msg(by_key(proto)).await.unwrap_err();
@@ -244,13 +244,13 @@ async fn what_goims_grpc_cannot_take_is_refused(door: Door) {
     }
     let nobody = PushMsgReq {
         keys: vec![],
-        ..by_key(plain(1000, "x"))
+        ..by_key(Some(plain(1000, "x")))
     };
     let error = comet.push_msg(nobody).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     let nowhere = BroadcastRoomReq {
         room_id: String::new(),
-        proto: plain(1000, "x"),
+        proto: Some(plain(1000, "x")),
     };
     let error = comet.broadcast_room(nowhere).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);

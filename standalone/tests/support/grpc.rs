@@ -53,7 +53,12 @@ pub struct Lane {
 impl Lane {
     /// A lane to the server.
     pub async fn open(server: &Server) -> Self {
-        let mut client = CometV1Client::new(channel(server.grpc()).await);
+        Self::open_at(server.grpc()).await
+    }
+
+    /// A lane to an address.
+    pub async fn open_at(addr: SocketAddr) -> Self {
+        let mut client = CometV1Client::new(channel(addr).await);
         let (batches, outgoing) = mpsc::channel(1);
         let receipts = client.push(ReceiverStream::new(outgoing));
         Self {
@@ -150,27 +155,27 @@ pub fn everyone() -> Target {
 }
 
 /// A proto as pushers other than goim's job make it.
-pub fn plain(op: i32, body: &str) -> Option<Proto> {
-    Some(Proto {
+pub fn plain(op: i32, body: &str) -> Proto {
+    Proto {
         ver: 1,
         op,
         seq: 0,
         body: body.as_bytes().to_vec().into(),
-    })
+    }
 }
 
 /// A Raw of goim's job: whole frames in one body.
-pub fn raw(messages: &[(i32, &str)]) -> Option<Proto> {
+pub fn raw(messages: &[(i32, &str)]) -> Proto {
     let mut body = Vec::new();
     for (op, text) in messages {
         Header::push(*op).encode(text.as_bytes(), &mut body);
     }
-    Some(Proto {
+    Proto {
         ver: 1,
         op: op::RAW,
         seq: 0,
         body: body.into(),
-    })
+    }
 }
 
 async fn channel(addr: SocketAddr) -> Channel {

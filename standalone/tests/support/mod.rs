@@ -1,12 +1,13 @@
 //! What the scenarios are made of.
 //!
-//! - [`server`]: both services on free ports
+//! - [`server`]: both services on free ports; [`process`]: the program itself
 //! - [`client`]: a goim client; [`wire`]: its bytes on either door
 //! - [`http`]: pushes over goim's HTTP API; [`grpc`]: pushes over goim's and this project's gRPC
 
 pub mod client;
 pub mod grpc;
 pub mod http;
+pub mod process;
 pub mod server;
 pub mod wire;
 

@@ -10,6 +10,9 @@ const MAX_BODY: usize = 16 << 20;
 /// The mask of this client's frames. Any will do, but one of zeros would not be seen.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// The bit beside a frame's length that says so.
+const MASKED: u8 = 0x80;
+
 /// By which a client comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
@@ -115,13 +118,13 @@ impl Wire for WebSocket {
 pub fn message(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     match payload.len() {
-        len @ 0..126 => bytes.push(0x80 | u8::try_from(len).unwrap()),
+        len @ 0..126 => bytes.push(MASKED + u8::try_from(len).unwrap()),
         len @ 126..65_536 => {
-            bytes.push(0x80 | 126);
+            bytes.push(MASKED + 126);
             bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
         }
         len => {
-            bytes.push(0x80 | 127);
+            bytes.push(MASKED + 127);
             bytes.extend((len as u64).to_be_bytes());
         }
     }
