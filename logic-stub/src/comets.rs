@@ -1,25 +1,22 @@
-//! Which comets there are: those whose lease lives, and those of the configuration. Each has one gRPC channel, made when it
-//! is first needed and gone with the comet.
+//! Which comets there are: those whose lease lives, and those of the configuration. Each has a lane, which is closed when the
+//! comet is gone or has started anew.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
-use protocol::grpc::goim::{comet::comet_client::CometClient, logic::CometInfo};
-use tonic::transport::{Channel, Endpoint};
+use protocol::grpc::goim::logic::CometInfo;
 
 use crate::{
-    config::{self, RpcClient},
+    config,
+    lanes::{Lane, Lanes, Loss},
     sessions::{Lease, Sessions, StoreError},
 };
-
-/// Bytes of a stream and of a connection that may be under way, as goim's clients have it.
-const WINDOW: u32 = 16 << 20;
 
 /// All comets, as of the last refresh. Shared by all pushes.
 #[derive(Debug)]
 pub struct Comets {
     sessions: Store,
-    client: RpcClient,
+    lanes: Lanes,
     fixed: Vec<(Arc<str>, Arc<CometInfo>)>,
     started: Instant,
     known: ArcSwap<Known>,
@@ -48,8 +45,8 @@ pub struct Comet {
     pub info: Arc<CometInfo>,
     /// When it last said so; for comets of the configuration, when this process started.
     pub renewed: Instant,
-    /// Its service; none when its address is none.
-    pub(crate) client: Option<CometClient<Channel>>,
+    /// The way to it; none when its address is none.
+    pub(crate) lane: Option<Arc<Lane>>,
 }
 
 impl Comet {
@@ -65,14 +62,14 @@ impl Comet {
 
 impl Comets {
     /// The comets of the configuration; the others are found by [`Comets::refresh`]. Must be called in a tokio runtime.
-    pub fn new(sessions: Arc<dyn Sessions>, comets: &config::Comets, client: RpcClient) -> Self {
+    pub fn new(sessions: Arc<dyn Sessions>, comets: &config::Comets, lanes: Lanes) -> Self {
         let fixed = comets
             .fixed
             .iter()
             .map(|comet| (comet.server.as_str().into(), Arc::new(info(comet))));
         let comets = Self {
             sessions: Store(sessions),
-            client,
+            lanes,
             fixed: fixed.collect(),
             started: Instant::now(),
             known: ArcSwap::default(),
@@ -95,64 +92,91 @@ impl Comets {
         Ok(())
     }
 
+    /// Waits until nothing is in any lane.
+    pub async fn idle(&self) {
+        for comet in self.known().values() {
+            if let Some(lane) = &comet.lane {
+                lane.idle().await;
+            }
+        }
+    }
+
+    /// Ends all lanes: what is in them is lost.
+    pub fn close(&self) {
+        for comet in self.known().values() {
+            if let Some(lane) = &comet.lane {
+                lane.close(Loss::LaneClosed);
+            }
+        }
+    }
+
     /// A lease wins over the configuration: the comet itself knows best.
     fn put(&self, leases: Vec<Lease>) {
-        let before = self.known.load();
+        let before = self.known.load_full();
         let fixed = self
             .fixed
             .iter()
-            .map(|(name, info)| (Arc::clone(name), Arc::clone(info), self.started));
+            .map(|(name, info)| (Arc::clone(name), (Arc::clone(info), self.started)));
         let registered = leases
             .into_iter()
-            .map(|lease| (lease.server, lease.info, lease.renewed));
+            .map(|lease| (lease.server, (lease.info, lease.renewed)));
+        let by_name: BTreeMap<_, _> = fixed.chain(registered).collect();
         let mut known = Known::new();
-        for (name, info, renewed) in fixed.chain(registered) {
-            let client = match before.get(&name) {
-                Some(old)
-                    if old.info.grpc_address == info.grpc_address
-                        && old.info.epoch == info.epoch =>
-                {
-                    old.client.clone()
-                }
-                _ => self.connect(&name, &info.grpc_address),
-            };
+        for (name, (info, renewed)) in by_name {
+            let lane = self.lane(before.get(&name), &name, &info);
             let comet = Comet {
                 name: Arc::clone(&name),
                 info,
                 renewed,
-                client,
+                lane,
             };
             known.insert(name, Arc::new(comet));
         }
+        self.close_old(&before, &known);
         self.known.store(Arc::new(known));
     }
 
-    fn connect(&self, name: &str, address: &str) -> Option<CometClient<Channel>> {
-        let endpoint = match Endpoint::from_shared(format!("http://{address}")) {
-            Ok(endpoint) if !address.is_empty() => endpoint,
-            Ok(_) | Err(_) => {
-                tracing::warn!(
-                    comet = name,
-                    address,
-                    "a comet's gRPC address is none: no push can reach it"
-                );
-                return None;
-            }
+    /// The lane that the comet has, unless it has started anew. goim's own comet does not say.
+    fn lane(
+        &self,
+        before: Option<&Arc<Comet>>,
+        name: &Arc<str>,
+        info: &CometInfo,
+    ) -> Option<Arc<Lane>> {
+        let same = before.filter(|before| {
+            let (old, new) = (before.info.epoch, info.epoch);
+            old == new || old == 0 || new == 0
+        });
+        let unmoved = same.filter(|before| before.info.grpc_address == info.grpc_address);
+        if let Some(before) = unmoved {
+            return before.lane.clone();
+        }
+        let address = &info.grpc_address;
+        let Some(endpoint) = self.lanes.endpoint(address) else {
+            tracing::warn!(comet = %name, address, "a comet's gRPC address is none: no push can reach it");
+            return None;
         };
-        let channel = endpoint
-            .connect_timeout(self.client.dial.get())
-            .http2_keep_alive_interval(self.client.keep_alive_interval.get())
-            .keep_alive_timeout(self.client.keep_alive_timeout.get())
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .connect_lazy();
-        let max = self.client.max_message;
-        Some(
-            CometClient::new(channel)
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
-        )
+        if let Some(lane) = same.and_then(|before| before.lane.clone()) {
+            lane.move_to(endpoint);
+            return Some(lane);
+        }
+        Some(Arc::new(self.lanes.open(name, endpoint)))
+    }
+
+    /// Closes the lanes that no comet has any more.
+    fn close_old(&self, before: &Known, now: &Known) {
+        for (name, comet) in before {
+            let Some(old) = &comet.lane else { continue };
+            match now.get(name).map(|comet| &comet.lane) {
+                None => {
+                    old.close(Loss::LeaseEnded);
+                    self.lanes.forget(name);
+                }
+                Some(None) => old.close(Loss::NoAddress),
+                Some(Some(lane)) if !Arc::ptr_eq(old, lane) => old.close(Loss::CometRestarted),
+                Some(Some(_)) => {}
+            }
+        }
     }
 }
 
@@ -177,7 +201,7 @@ impl Comet {
             name: name.into(),
             info: Arc::new(info),
             renewed: Instant::now(),
-            client: None,
+            lane: None,
         }
     }
 }
@@ -217,7 +241,11 @@ mod tests {
         let comets = Comets::new(
             Arc::clone(&store) as Arc<dyn Sessions>,
             &config,
-            RpcClient::default(),
+            Lanes::new(
+                config::Lanes::default(),
+                config::RpcClient::default(),
+                Arc::default(),
+            ),
         );
         assert_eq!(
             comets.known().keys().map(AsRef::as_ref).collect::<Vec<_>>(),
@@ -234,7 +262,7 @@ mod tests {
         comets.refresh().await.unwrap();
         let known = comets.known();
         assert_eq!(known["a"].info.grpc_address, "2.2.2.2:2");
-        assert!(known["a"].client.is_some());
-        assert!(known["b"].client.is_none());
+        assert!(known["a"].lane.is_some());
+        assert!(known["b"].lane.is_none());
     }
 }

@@ -50,6 +50,8 @@ pub struct Config {
     pub rpc_server: RpcServer,
     /// How comets are called.
     pub rpc_client: RpcClient,
+    /// What waits for comets, and how it goes to them.
+    pub lanes: Lanes,
     /// Where pushers call.
     pub http_server: HttpServer,
     /// What clients are told about where to connect.
@@ -98,7 +100,7 @@ pub struct RpcServer {
 pub struct RpcClient {
     /// Longest time for a connection to come about.
     pub dial: Human,
-    /// Longest time for one push to one comet. A comet whose inboxes are full lets a push wait first.
+    /// Longest time without an answer while one is owed. A comet whose inboxes are full lets each push wait first.
     pub timeout: Human,
     /// How often a connection is probed, also an idle one. goim's 10 s.
     pub keep_alive_interval: Human,
@@ -106,8 +108,40 @@ pub struct RpcClient {
     pub keep_alive_timeout: Human,
     /// Longest message in bytes, either way: goim's 16 MiB.
     pub max_message: usize,
-    /// Keys in one call. With keys of 256 bytes, 10,000 are 2.5 MiB, well below `maxMessage`.
+    /// Keys in one message. With keys of 256 bytes, 10,000 are 2.5 MiB, well below `maxMessage`.
     pub keys_per_call: usize,
+}
+
+/// `lanes`: the queue and the call for each comet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Lanes {
+    /// Messages in one lane, waiting or without an answer. At 1,000 pushes a second, the 10 s of `retry` are 10,000; the rest is
+    /// for bursts.
+    pub messages: usize,
+    /// Their bytes with keys and 256 for each. Bodies are shared by lanes, so a hundred comets that are all away hold 64 MiB of
+    /// bodies of room messages, and 6.4 GiB only if each is owed its own.
+    pub bytes: usize,
+    /// Messages in one batch: enough that what a batch costs by itself is below a hundredth of what its messages cost.
+    pub batch_messages: usize,
+    /// Bytes in one batch, unless one message alone has more. A sixteenth of `rpcClient.maxMessage`, so that no comet's own
+    /// limit stands in the way.
+    pub batch_bytes: usize,
+    /// Batches without an answer. A comet answers in order when connections have a message, so a fan-out of 100 ms holds up the
+    /// answers behind it, not the messages, while 16 batches are enough.
+    pub window: usize,
+    /// Calls at once to a comet that lacks the streaming one: goim's 32 routines for each comet.
+    pub calls: usize,
+    /// Messages for one room in one such call: goim's 20.
+    pub merge: usize,
+    /// How long a message may wait for a comet that is away. A third of a lease, and longer than a comet takes to restart.
+    pub retry: Human,
+    /// Longest time between two attempts to connect.
+    pub reconnect: Human,
+    /// How long a push with `report=1` waits for the comets.
+    pub report: Human,
+    /// Absent keys, and as many lost ones, that a report names. With keys of 256 bytes, 1,000 are 250 KiB.
+    pub report_keys: usize,
 }
 
 /// `httpServer`: the push API.

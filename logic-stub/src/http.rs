@@ -16,7 +16,6 @@ use axum::{
     Router,
     routing::{get, post},
 };
-use tokio_util::task::TaskTracker;
 
 pub use serve::serve;
 
@@ -27,12 +26,10 @@ use reply::{Reply, not_allowed, not_found};
 #[derive(Debug, Clone)]
 struct State {
     logic: Arc<Logic>,
-    /// Pushes go on when their pusher hangs up, and are waited for at the end.
-    pushes: TaskTracker,
 }
 
 /// goim's paths and nothing else, to be merged with others; answers 405 itself, and leaves 404 to whoever has the rest.
-pub fn routes(logic: Arc<Logic>, pushes: TaskTracker) -> Router {
+pub fn routes(logic: Arc<Logic>) -> Router {
     Router::new()
         .route("/goim/push/keys", post(push::keys))
         .route("/goim/push/mids", post(push::mids))
@@ -44,10 +41,10 @@ pub fn routes(logic: Arc<Logic>, pushes: TaskTracker) -> Router {
         .route("/goim/nodes/weighted", get(nodes::weighted))
         .route("/goim/nodes/instances", get(nodes::instances))
         .method_not_allowed_fallback(not_allowed)
-        .with_state(State { logic, pushes })
+        .with_state(State { logic })
 }
 
 /// The whole API, with its own 404.
-pub fn router(logic: Arc<Logic>, pushes: TaskTracker) -> Router {
-    routes(logic, pushes).fallback(not_found)
+pub fn router(logic: Arc<Logic>) -> Router {
+    routes(logic).fallback(not_found)
 }

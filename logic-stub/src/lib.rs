@@ -6,10 +6,11 @@
 //! - [`sessions`]: the store of sessions, leases and room counts, behind one trait
 //! - [`comets`]: which comets there are
 //! - [`nodes`]: which of them a client should connect to
-//! - [`push`]: from keys, mids, a room or everyone to the comets; [`send`]: to one of them
+//! - [`push`]: from keys, mids, a room or everyone to the comets; [`lanes`]: to one of them, in order
 //! - [`logic`]: what the services share
 //! - [`grpc`]: goim's service for comets
 //! - [`http`]: goim's API for pushers
+//! - [`metrics`]: what is counted
 //! - [`config`], [`clock`]: arguments of all that
 
 pub mod business;
@@ -19,10 +20,11 @@ pub mod config;
 pub mod grpc;
 pub mod http;
 mod incoming;
+pub mod lanes;
 pub mod logic;
+pub mod metrics;
 pub mod nodes;
 pub mod push;
-pub mod send;
 mod server;
 pub mod sessions;
 

@@ -5,12 +5,8 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 use protocol::grpc::goim::logic::{Backoff, NodesReply};
 
 use crate::{
-    business::Business,
-    comets::Comets,
-    config::{Config, RpcClient},
-    nodes::Balancer,
-    push::Pusher,
-    sessions::Sessions,
+    business::Business, comets::Comets, config::Config, lanes::Lanes, metrics::Metrics,
+    nodes::Balancer, push::Pusher, sessions::Sessions,
 };
 
 /// goim's name for clients that connect from a browser: they get host names, for the sake of certificates.
@@ -28,6 +24,8 @@ pub struct Logic {
     pub pusher: Pusher,
     /// What a product decides for itself.
     pub business: Arc<dyn Business>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     balancer: Balancer,
     /// The region of each province.
     regions: HashMap<String, String>,
@@ -35,14 +33,24 @@ pub struct Logic {
 
 impl Logic {
     /// Must be called in a tokio runtime.
-    pub fn new(config: Config, sessions: Arc<dyn Sessions>, business: Arc<dyn Business>) -> Self {
-        let client: &RpcClient = &config.rpc_client;
-        let comets = Arc::new(Comets::new(
+    pub fn new(
+        config: Config,
+        sessions: Arc<dyn Sessions>,
+        business: Arc<dyn Business>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let lanes = Lanes::new(
+            config.lanes.clone(),
+            config.rpc_client.clone(),
+            Arc::clone(&metrics),
+        );
+        let comets = Arc::new(Comets::new(Arc::clone(&sessions), &config.comets, lanes));
+        let pusher = Pusher::new(
             Arc::clone(&sessions),
-            &config.comets,
-            client.clone(),
-        ));
-        let pusher = Pusher::new(Arc::clone(&sessions), Arc::clone(&comets), client.clone());
+            Arc::clone(&comets),
+            config.rpc_client.keys_per_call,
+            Arc::clone(&metrics),
+        );
         let provinces = config.regions.iter().flat_map(|(region, provinces)| {
             provinces
                 .iter()
@@ -56,6 +64,7 @@ impl Logic {
             comets,
             pusher,
             business,
+            metrics,
             balancer,
             regions,
         }

@@ -1,4 +1,4 @@
-//! The way of a push: from keys, mids, a room or everyone to the comets concerned, all of them at once.
+//! The way of a push: from keys, mids, a room or everyone into the lanes of the comets concerned, into all or none.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -7,14 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use protocol::{HEADER_LEN, Header, MessageId, RoomId};
 use thiserror::Error;
 
 use crate::{
     comets::{Comet, Comets, Known},
-    config::RpcClient,
-    send::{SendError, send},
+    lanes::{Lane, Loss, Reservation, Tally},
+    metrics::Metrics,
     sessions::{Holder, Sessions, StoreError},
 };
 
@@ -25,10 +24,12 @@ const MAX_NAMED: usize = 20;
 pub struct Pusher {
     sessions: Arc<dyn Sessions>,
     comets: Arc<Comets>,
-    client: RpcClient,
+    metrics: Arc<Metrics>,
+    /// Keys in one message to a comet.
+    keys_per_call: usize,
 }
 
-/// A message for clients, encoded once for all comets.
+/// A message for clients, encoded once for all comets. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Message {
     /// Its name in receipts and logs.
@@ -36,15 +37,6 @@ pub struct Message {
     /// The operation under which clients get it.
     pub operation: i32,
     frame: Bytes,
-}
-
-/// What one comet is to do with a message.
-#[derive(Debug, Clone)]
-pub struct Push {
-    /// To whom.
-    pub target: Target,
-    /// What.
-    pub message: Message,
 }
 
 /// Whom a message is for, at one comet.
@@ -56,12 +48,12 @@ pub enum Target {
     Room(RoomId),
     /// All connections that accept the operation.
     Everyone {
-        /// Connections a second over all comets; 0 is as fast as it goes.
+        /// Connections a second at this comet; 0 is as fast as it goes.
         speed: i32,
     },
 }
 
-/// Why a push did not reach everyone it was for. Whoever could be reached has got it.
+/// Why a push was not taken for everyone it was for.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PushError {
@@ -71,10 +63,19 @@ pub enum PushError {
     /// There is no comet at all.
     #[error("no comet is known")]
     NoComet,
-    /// These comets did not take it.
+    /// The lanes of these comets have no room for it; nothing was sent.
+    #[error("nothing was sent: no room at {0}")]
+    Full(Names),
+    /// There is no lane to these comets. The others have got it.
     #[error("not taken by {0}")]
     Unreached(Names),
 }
+
+/// Who of a push's targets gets it by one comet.
+type ByComet = BTreeMap<Arc<str>, Vec<Target>>;
+
+/// What a key takes beside its bytes.
+const KEY_OVERHEAD: usize = size_of::<String>();
 
 /// A list for people: long ones end in a number.
 #[derive(Debug)]
@@ -126,21 +127,57 @@ impl Message {
     pub fn body(&self) -> Bytes {
         self.frame.slice(HEADER_LEN..)
     }
+
+    /// Bytes of that.
+    pub(crate) fn body_len(&self) -> usize {
+        self.frame.len() - HEADER_LEN
+    }
 }
 
-impl Pusher {
-    /// Routes by what `sessions` knows to `comets`.
-    pub fn new(sessions: Arc<dyn Sessions>, comets: Arc<Comets>, client: RpcClient) -> Self {
-        Self {
-            sessions,
-            comets,
-            client,
+impl Target {
+    /// How much it counts for where no connections are counted: its keys, or one.
+    pub(crate) fn weight(&self) -> u64 {
+        match self {
+            Self::Keys(keys) => keys.len() as u64,
+            Self::Room(_) | Self::Everyone { .. } => 1,
         }
     }
 
-    /// To the connections of these names. Answers which of them are not online.
-    pub async fn keys(&self, message: Message, keys: Vec<String>) -> Result<Names, PushError> {
-        let holders = self.sessions.holders(&keys).await?;
+    /// Bytes of its names. A key has a share for its own place in memory and on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Keys(keys) => keys.iter().map(|key| KEY_OVERHEAD + key.len()).sum(),
+            Self::Room(room) => room.as_str().len(),
+            Self::Everyone { .. } => 0,
+        }
+    }
+}
+
+impl Pusher {
+    /// Routes by what `sessions` knows to `comets`, in messages of at most `keys_per_call` keys.
+    pub fn new(
+        sessions: Arc<dyn Sessions>,
+        comets: Arc<Comets>,
+        keys_per_call: usize,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            sessions,
+            comets,
+            metrics,
+            keys_per_call,
+        }
+    }
+
+    /// To the connections of these names. Answers which of them are not online. `report` is told what becomes of it, here as
+    /// in the other pushes.
+    pub async fn keys(
+        &self,
+        message: &Message,
+        keys: Vec<String>,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<Names, PushError> {
+        let holders = self.stored(self.sessions.holders(&keys).await)?;
         let mut absent = Vec::new();
         let mut online = Vec::new();
         for (key, holder) in keys.into_iter().zip(holders) {
@@ -149,31 +186,53 @@ impl Pusher {
                 None => absent.push(key),
             }
         }
-        self.to_sessions(message, online).await?;
+        if let Some(report) = report {
+            report.absent(&absent);
+        }
+        self.to_sessions(message, online, report).await?;
+        self.metrics.pushes("keys").inc();
         Ok(Names(absent))
     }
 
     /// To all connections of these users. Answers which of them are not online.
-    pub async fn mids(&self, message: Message, mids: Vec<i64>) -> Result<Names, PushError> {
-        let sessions = self.sessions.of_mids(&mids).await?;
+    pub async fn mids(
+        &self,
+        message: &Message,
+        mids: Vec<i64>,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<Names, PushError> {
+        let sessions = self.stored(self.sessions.of_mids(&mids).await)?;
         let online: HashSet<i64> = sessions.iter().map(|session| session.mid).collect();
         let absent = mids.iter().filter(|mid| !online.contains(mid));
         let absent = Names(absent.map(ToString::to_string).collect());
         let sessions = sessions
             .into_iter()
             .map(|session| (session.key, session.holder));
-        self.to_sessions(message, sessions.collect()).await?;
+        self.to_sessions(message, sessions.collect(), report)
+            .await?;
+        self.metrics.pushes("mids").inc();
         Ok(absent)
     }
 
     /// To all connections of a room.
-    pub async fn room(&self, message: Message, room: RoomId) -> Result<(), PushError> {
-        let target = Target::Room(room);
-        self.to_all_comets(&Push { target, message }).await
+    pub fn room(
+        &self,
+        message: &Message,
+        room: RoomId,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<(), PushError> {
+        self.to_all_comets(message, &Target::Room(room), report)?;
+        self.metrics.pushes("room").inc();
+        Ok(())
     }
 
     /// To everyone; `speed` is in connections a second over all comets, 0 for as fast as it goes.
-    pub async fn everyone(&self, message: Message, speed: i32) -> Result<(), PushError> {
+    pub fn everyone(
+        &self,
+        message: &Message,
+        speed: i32,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<(), PushError> {
         // goim's job shares the speed among the comets.
         let comets = i32::try_from(self.comets.known().len())
             .unwrap_or(i32::MAX)
@@ -183,63 +242,100 @@ impl Pusher {
         } else {
             0
         };
-        let target = Target::Everyone { speed };
-        self.to_all_comets(&Push { target, message }).await
+        self.to_all_comets(message, &Target::Everyone { speed }, report)?;
+        self.metrics.pushes("all").inc();
+        Ok(())
     }
 
     async fn to_sessions(
         &self,
-        message: Message,
+        message: &Message,
         online: Vec<(String, Holder)>,
+        report: Option<&Arc<Tally>>,
     ) -> Result<(), PushError> {
         let mut by_comet: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
         for (key, holder) in online {
             by_comet.entry(holder.server).or_default().push(key);
         }
-        let known = self.known_with(by_comet.keys()).await?;
-        let sends = by_comet.into_iter().map(|(name, keys)| {
-            let comet = known.get(&name).cloned();
-            let message = message.clone();
-            async move {
-                let sent = match comet {
-                    Some(comet) => self.to_keys(&comet, message, keys).await,
-                    None => Err(SendError::Unknown),
-                };
-                (name, sent)
-            }
+        let known = self.stored(self.known_with(by_comet.keys()).await)?;
+        let targets = by_comet.into_iter().map(|(comet, keys)| {
+            let parts = keys.chunks(self.keys_per_call);
+            (
+                comet,
+                parts.map(|part| Target::Keys(part.to_vec())).collect(),
+            )
         });
-        report(join_all(sends).await)
+        self.enqueue(message, targets.collect(), &known, report)
     }
 
-    /// In calls of a bounded size, one after the other: together they keep the order of the pushes of one pusher.
-    async fn to_keys(
+    fn to_all_comets(
         &self,
-        comet: &Comet,
-        message: Message,
-        keys: Vec<String>,
-    ) -> Result<(), SendError> {
-        let mut outcome = Ok(());
-        for part in keys.chunks(self.client.keys_per_call) {
-            let target = Target::Keys(part.to_vec());
-            let push = Push {
-                target,
-                message: message.clone(),
-            };
-            outcome = outcome.and(send(comet, &push, self.client.timeout.get()).await);
-        }
-        outcome
-    }
-
-    async fn to_all_comets(&self, push: &Push) -> Result<(), PushError> {
+        message: &Message,
+        target: &Target,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<(), PushError> {
         let known = self.comets.known();
         if known.is_empty() {
+            self.metrics.refused_pushes("no_comet").inc();
             return Err(PushError::NoComet);
         }
-        let sends = known.values().map(|comet| async move {
-            let sent = send(comet, push, self.client.timeout.get()).await;
-            (Arc::clone(&comet.name), sent)
-        });
-        report(join_all(sends).await)
+        let targets = known
+            .keys()
+            .map(|name| (Arc::clone(name), vec![target.clone()]));
+        self.enqueue(message, targets.collect(), &known, report)
+    }
+
+    /// Puts the message into the lanes of all comets concerned, or into none. Comets without a lane do not hold up the others:
+    /// trying again would not help.
+    fn enqueue(
+        &self,
+        message: &Message,
+        targets: ByComet,
+        known: &Known,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<(), PushError> {
+        let mut reserved = Vec::with_capacity(targets.len());
+        let mut full = Vec::new();
+        let mut unreached = Vec::new();
+        for (name, targets) in targets {
+            match lane_of(known.get(&name)) {
+                Ok(lane) => match lane.reserve(message, targets, report) {
+                    Ok(room) => reserved.push(room),
+                    Err(refused) => full.push(format!("comet {name} ({refused})")),
+                },
+                Err(why) => unreached.push((name, targets, why)),
+            }
+        }
+        if !full.is_empty() {
+            self.metrics.refused_pushes("lane_full").inc();
+            return Err(PushError::Full(Names(full)));
+        }
+        reserved.iter().for_each(Reservation::announce);
+        reserved.into_iter().for_each(Reservation::fill);
+        self.lose(unreached, report)
+    }
+
+    fn lose(
+        &self,
+        unreached: Vec<(Arc<str>, Vec<Target>, Loss)>,
+        report: Option<&Arc<Tally>>,
+    ) -> Result<(), PushError> {
+        let mut names = Vec::new();
+        for (comet, targets, why) in unreached {
+            tracing::warn!(%comet, reason = why.label(), "there is no lane to a comet");
+            for target in &targets {
+                self.metrics.lose(why, target.weight());
+                if let Some(report) = report {
+                    report.lose(why, target);
+                }
+            }
+            names.push(format!("comet {comet} ({why})"));
+        }
+        if names.is_empty() {
+            Ok(())
+        } else {
+            Err(PushError::Unreached(Names(names)))
+        }
     }
 
     /// The comets known, looked up once more if one of `names` is not among them: it may have registered with another
@@ -255,6 +351,13 @@ impl Pusher {
         self.comets.refresh().await?;
         Ok(self.comets.known())
     }
+
+    fn stored<T>(&self, answer: Result<T, StoreError>) -> Result<T, PushError> {
+        if answer.is_err() {
+            self.metrics.refused_pushes("store").inc();
+        }
+        Ok(answer?)
+    }
 }
 
 impl fmt::Debug for Pusher {
@@ -265,21 +368,9 @@ impl fmt::Debug for Pusher {
     }
 }
 
-fn report(sent: Vec<(Arc<str>, Result<(), SendError>)>) -> Result<(), PushError> {
-    let failed = sent
-        .into_iter()
-        .filter_map(|(name, sent)| Some((name, sent.err()?)));
-    let failed: Vec<_> = failed
-        .map(|(comet, error)| {
-            tracing::warn!(%comet, %error, "a comet did not take a push");
-            format!("comet {comet} ({error})")
-        })
-        .collect();
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(PushError::Unreached(Names(failed)))
-    }
+fn lane_of(comet: Option<&Arc<Comet>>) -> Result<&Lane, Loss> {
+    let comet = comet.ok_or(Loss::NotKnown)?;
+    comet.lane.as_deref().ok_or(Loss::NoAddress)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use axum::Router;
 use common::listen::{self, BindAddressError, ListenOptions};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     business::{Business, GoimBusiness},
@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     grpc, http,
     logic::Logic,
+    metrics::Metrics,
     sessions::{MemorySessions, Sessions},
 };
 
@@ -23,7 +24,6 @@ pub struct LogicStub {
     logic: Arc<Logic>,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
-    pushes: TaskTracker,
     serving: JoinHandle<()>,
 }
 
@@ -45,6 +45,7 @@ pub struct Builder {
     clock: Clock,
     business: Arc<dyn Business>,
     sessions: Option<Arc<dyn Sessions>>,
+    metrics: Arc<Metrics>,
     routes: Router,
 }
 
@@ -61,6 +62,7 @@ impl LogicStub {
             clock: Clock::system(),
             business: Arc::new(GoimBusiness),
             sessions: None,
+            metrics: Arc::default(),
             routes: Router::new(),
         }
     }
@@ -77,7 +79,7 @@ impl LogicStub {
 
     /// goim's HTTP API, to be mounted beside other routes. It answers 405 itself and leaves 404 to the whole.
     pub fn http_router(&self) -> Router {
-        http::routes(Arc::clone(&self.logic), self.pushes.clone())
+        http::routes(Arc::clone(&self.logic))
     }
 
     /// What the services share.
@@ -108,6 +110,13 @@ impl Builder {
         self
     }
 
+    /// Where it counts; without this, the counters are read by [`Logic::metrics`] alone.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// By what the store in memory goes; without it, the machine's clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
@@ -129,6 +138,7 @@ impl Builder {
             clock,
             business,
             sessions,
+            metrics,
             routes,
         } = self;
         let (grpc_listener, grpc_addr) = {
@@ -140,23 +150,20 @@ impl Builder {
             bind("httpServer", &server.addr, server.allow_unauthenticated)?
         };
         let sessions = sessions.unwrap_or_else(|| memory(&config, clock, &shutdown));
-        let logic = Arc::new(Logic::new(config, sessions, business));
-        let pushes = TaskTracker::new();
-        let router = http::router(Arc::clone(&logic), pushes.clone()).merge(routes);
+        let logic = Arc::new(Logic::new(config, sessions, business, metrics));
+        let router = http::router(Arc::clone(&logic)).merge(routes);
         tokio::spawn(refresh(Arc::clone(&logic), shutdown.clone()));
         let serving = Serving {
             logic: Arc::clone(&logic),
             grpc_listener,
             http_listener,
             router,
-            pushes: pushes.clone(),
         };
         let serving = tokio::spawn(serving.run(shutdown));
         Ok(LogicStub {
             logic,
             grpc_addr,
             http_addr,
-            pushes,
             serving,
         })
     }
@@ -175,7 +182,6 @@ struct Serving {
     grpc_listener: TcpListener,
     http_listener: TcpListener,
     router: Router,
-    pushes: TaskTracker,
 }
 
 impl Serving {
@@ -185,7 +191,6 @@ impl Serving {
             grpc_listener,
             http_listener,
             router,
-            pushes,
         } = self;
         let config = &logic.config;
         let grace = config.shutdown.grace.get();
@@ -205,8 +210,7 @@ impl Serving {
         };
         let all = async {
             tokio::join!(pushers, comets);
-            pushes.close();
-            pushes.wait().await;
+            logic.comets.idle().await;
         };
         let late = async {
             shutdown.cancelled().await;
@@ -214,8 +218,9 @@ impl Serving {
         };
         tokio::select! {
             () = all => {}
-            () = late => tracing::warn!(?grace, "stopped with calls under way"),
+            () = late => tracing::warn!(?grace, "stopped with calls or messages under way"),
         }
+        logic.comets.close();
     }
 }
 

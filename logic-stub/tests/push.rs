@@ -9,12 +9,12 @@ use protocol::{
     Header,
     grpc::goim::{
         comet::{BroadcastReq, BroadcastRoomReq, PushMsgReq},
-        logic::ConnectionRef,
+        logic::{CometInfo, ConnectionRef},
         protocol::Proto,
     },
     op,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{FakeComet, Running, Told, config, start};
 use tonic::Status;
 
@@ -146,48 +146,130 @@ async fn without_a_comet_a_room_cannot_be_reached() {
     );
 }
 
-fn assert_unreached(answer: &Value, comet: &str) {
-    assert_eq!(answer["code"], -500);
-    let message = answer["message"].as_str().unwrap();
-    assert!(
-        message.starts_with(&format!("not taken by comet {comet} (")),
-        "{message}"
-    );
-}
-
 #[tokio::test]
-async fn a_comet_that_is_down_is_named_and_the_others_are_served() {
+async fn a_comet_without_an_address_is_named_and_the_others_are_served() {
     let (logic, mut a, b) = two_comets().await;
-    drop(b);
-    // The port of b: whatever of b still answers, nobody listens there once its server has ended.
-    let answer = loop {
-        let answer = logic
-            .post("/goim/push/keys?operation=1000&keys=a1&keys=b1", "hi")
-            .await;
-        assert_eq!(a.told().await, told_keys(&["a1"], 1000, "hi"));
-        if answer["code"] != 0 {
-            break answer;
-        }
+    let nowhere = CometInfo {
+        grpc_address: "nowhere at all".to_owned(),
+        ..b.info(1)
     };
-    assert_unreached(&answer, "b");
+    logic.renew("b", Some(nowhere), &[]).await.unwrap();
     let answer = logic
-        .post("/goim/push/room?operation=1000&type=live&room=1", "hi")
+        .post(
+            "/goim/push/keys?operation=1000&keys=a1&keys=b1&report=1",
+            "hi",
+        )
         .await;
-    assert_unreached(&answer, "b");
-    assert!(matches!(a.told().await, Told::Room(_)));
-}
-
-#[tokio::test]
-async fn a_comet_that_refuses_is_named_with_its_reason() {
-    let logic = start(config());
-    let full = Status::resource_exhausted("inboxes are full");
-    let comet = FakeComet::answering(Err(full)).await;
-    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
-    let answer = logic.post("/goim/push/all?operation=1000", "hi").await;
+    assert_eq!(a.told().await, told_keys(&["a1"], 1000, "hi"));
+    assert_eq!(answer["code"], -500);
     assert_eq!(
         answer["message"],
-        "not taken by comet a (ResourceExhausted: inboxes are full)"
+        "not taken by comet b (without an address)"
     );
+    let data = &answer["data"];
+    assert_eq!(
+        (&data["lost"], &data["lost_keys"]),
+        (&json!({"no_address": 1}), &json!(["b1"]))
+    );
+    // goim's comet does not say what became of it.
+    assert_eq!((&data["uncounted"], &data["taken"]), (&json!(1), &json!(0)));
+}
+
+#[tokio::test]
+async fn what_goims_comet_refuses_is_reported_with_its_reason() {
+    let full = Status::resource_exhausted("inboxes are full");
+    for (status, reason) in [
+        (full, "busy"),
+        (Status::invalid_argument("what?"), "refused"),
+        (Status::deadline_exceeded("late"), "unconfirmed"),
+    ] {
+        let logic = start(config());
+        let comet = FakeComet::answering(Err(status)).await;
+        logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
+        let answer = logic
+            .post("/goim/push/all?operation=1000&report=1", "hi")
+            .await;
+        assert_eq!(answer["code"], 0);
+        assert_eq!(answer["data"]["lost"], json!({reason: 1}));
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_room_of_goims_comet_goes_in_one_call() {
+    let logic = start(config());
+    let mut comet = FakeComet::gated(Ok(()), 0).await;
+    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
+    let path = |room: &str| format!("/goim/push/room?operation=1000&type=live&room={room}");
+    let frames = |bodies: &[String]| {
+        let frames = bodies.iter().flat_map(|body| raw(1000, body).body);
+        Some(Proto {
+            body: frames.collect(),
+            ..raw(1000, "")
+        })
+    };
+    let told = |room: &str, bodies: &[String]| {
+        Told::Room(BroadcastRoomReq {
+            room_id: format!("live://{room}"),
+            proto: frames(bodies),
+        })
+    };
+    logic.post(&path("1"), "first").await;
+    assert_eq!(comet.told().await, told("1", &["first".to_owned()]));
+    let bodies: Vec<String> = (0..25).map(|n| n.to_string()).collect();
+    for body in &bodies {
+        logic.post(&path("1"), body).await;
+        if body == "3" {
+            logic.post(&path("2"), "other").await;
+        }
+    }
+    comet.told_nothing_more();
+    comet.let_through(1);
+    // Both rooms at once, and goim's 20 messages of one.
+    let mut both = [comet.told().await, comet.told().await];
+    both.sort_by_key(|told| matches!(told, Told::Room(room) if room.room_id == "live://2"));
+    assert_eq!(
+        both,
+        [told("1", &bodies[..20]), told("2", &["other".to_owned()])]
+    );
+    comet.told_nothing_more();
+    comet.let_through(3);
+    assert_eq!(comet.told().await, told("1", &bodies[20..]));
+}
+
+#[tokio::test]
+async fn goims_comet_gets_one_push_after_the_other_for_one_key() {
+    let logic = start(config());
+    let mut comet = FakeComet::gated(Ok(()), 0).await;
+    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
+    for key in ["k1", "k2", "k3"] {
+        let token = json!({"mid": 7, "key": key}).to_string();
+        logic
+            .connect_as("a", &token, connection(1, 1))
+            .await
+            .unwrap();
+    }
+    let push = async |keys: &str, body: &str| {
+        let path = format!("/goim/push/keys?operation=1000{keys}");
+        assert_eq!(logic.post(&path, body).await["code"], 0);
+    };
+    push("&keys=k1", "1").await;
+    assert_eq!(comet.told().await, told_keys(&["k1"], 1000, "1"));
+    push("&keys=k1&keys=k2", "2").await;
+    push("&keys=k2", "3").await;
+    push("&keys=k3", "4").await;
+    comet.let_through(1);
+    let mut round = [comet.told().await, comet.told().await];
+    round.sort_by_key(|told| matches!(told, Told::Keys(keys) if keys.keys == ["k3"]));
+    assert_eq!(
+        round,
+        [
+            told_keys(&["k1", "k2"], 1000, "2"),
+            told_keys(&["k3"], 1000, "4")
+        ]
+    );
+    comet.told_nothing_more();
+    comet.let_through(3);
+    assert_eq!(comet.told().await, told_keys(&["k2"], 1000, "3"));
 }
 
 #[tokio::test]
@@ -210,9 +292,16 @@ async fn many_keys_are_cut_into_calls() {
     logic
         .post("/goim/push/mids?operation=1000&mids=7", "hi")
         .await;
-    assert_eq!(comet.told().await, told_keys(&["k1", "k2"], 1000, "hi"));
-    assert_eq!(comet.told().await, told_keys(&["k3", "k4"], 1000, "hi"));
-    assert_eq!(comet.told().await, told_keys(&["k5"], 1000, "hi"));
+    // They are for different keys, so they go at once.
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        let Told::Keys(call) = comet.told().await else {
+            panic!("no keys");
+        };
+        calls.push(call.keys);
+    }
+    calls.sort();
+    assert_eq!(calls, [vec!["k1", "k2"], vec!["k3", "k4"], vec!["k5"]]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@
 pub mod config;
 pub mod pages;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use comet::Comet;
@@ -35,11 +35,13 @@ impl Standalone {
     /// Binds everything and serves until `shutdown`.
     pub async fn start(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let shutdown_logic = CancellationToken::new();
-        let logic = LogicStub::start(config.logic, shutdown_logic.clone()).context("logic-stub")?;
-        config.comet.logic.addresses = vec![logic.grpc_addr().to_string()];
-        let pages = pages::router(&logic, config.page.allow_unauthenticated);
         // Read by the monitor, when there is one; until then by tests.
         let mut registry = Registry::default();
+        let metrics = Arc::new(logic_stub::metrics::Metrics::register(&mut registry));
+        let logic = LogicStub::builder(config.logic).metrics(metrics);
+        let logic = logic.start(shutdown_logic.clone()).context("logic-stub")?;
+        config.comet.logic.addresses = vec![logic.grpc_addr().to_string()];
+        let pages = pages::router(&logic, config.page.allow_unauthenticated);
         let comet = Comet::start(&config.comet, pages, &mut registry, shutdown).await;
         let comet = comet.context("comet")?;
         let page = comet.http_addrs().first().copied();

@@ -7,7 +7,7 @@
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
-//! - [`push_api`]: goim's HTTP API
+//! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`support`]: servers, clients and pushers for all of them
 
@@ -22,6 +22,7 @@ mod foreign;
 mod handshake;
 mod hostile;
 mod identity;
+mod lanes;
 mod memory;
 mod operations;
 mod order;

@@ -93,25 +93,21 @@ impl CometV1 {
             epoch: position.epoch,
             number: position.number,
         });
-        // Held until the position is noted: two lanes cannot both find it new.
-        let _turn = match &position {
+        let turn = match &position {
             Some(position) => {
-                let turn = self.positions.turn().await;
-                self.positions
-                    .check(position)
-                    .map_err(|refusal| (refusal, "position".to_owned()))?;
-                Some(turn)
+                let turn = self.positions.turn(position).await;
+                Some(turn.map_err(|refusal| (refusal, "position".to_owned()))?)
             }
             None => None,
         };
         let meta = Meta {
             id,
-            position: position.clone().map(Arc::new),
+            position: position.map(Arc::new),
         };
         let pending = self.to_target(target, operation, &body, meta).await;
         let pending = pending.map_err(|error| refusal(&error))?;
-        if let Some(position) = &position {
-            self.positions.take(position);
+        if let Some(turn) = turn {
+            turn.take();
         }
         Ok(pending)
     }

@@ -7,12 +7,15 @@ use common::{
     listen::parse_bind,
 };
 
-use super::{Backoff, Bounds, Comets, Config, HttpServer, Node, RpcClient, RpcServer, Sessions};
+use super::{
+    Backoff, Bounds, Comets, Config, HttpServer, Lanes, Node, RpcClient, RpcServer, Sessions,
+};
 
 impl Validate for Config {
     fn validate(&self, checks: &mut Checks) {
         self.rpc_server.validate(checks);
         self.rpc_client.validate(checks);
+        self.lanes.validate(checks);
         self.http_server.validate(checks);
         self.node.validate(checks);
         self.backoff.validate(checks);
@@ -78,6 +81,23 @@ impl RpcClient {
             1_024..=MAX_MESSAGE,
         );
         checks.range("rpcClient.keysPerCall", self.keys_per_call, 1..=1_000_000);
+    }
+}
+
+impl Lanes {
+    fn validate(&self, checks: &mut Checks) {
+        checks.range("lanes.messages", self.messages, 1..=1 << 24);
+        checks.range("lanes.bytes", self.bytes, 65_536..=1 << 36);
+        checks.range("lanes.batchMessages", self.batch_messages, 1..=65_536);
+        checks.range("lanes.batchBytes", self.batch_bytes, 1_024..=MAX_MESSAGE);
+        checks.range("lanes.window", self.window, 1..=65_536);
+        checks.range("lanes.calls", self.calls, 1..=65_536);
+        // What comet takes in one Raw.
+        checks.range("lanes.merge", self.merge, 1..=4_096);
+        checks.duration("lanes.retry", self.retry, MILLISECOND..=HOUR);
+        checks.duration("lanes.reconnect", self.reconnect, MILLISECOND..=HOUR);
+        checks.duration("lanes.report", self.report, MILLISECOND..=HOUR);
+        checks.range("lanes.reportKeys", self.report_keys, 0..=1_000_000);
     }
 }
 

@@ -3,7 +3,8 @@
 use common::config::Human;
 
 use super::{
-    Backoff, Bounds, Comets, FixedComet, HttpServer, Node, RpcClient, RpcServer, Sessions, Shutdown,
+    Backoff, Bounds, Comets, FixedComet, HttpServer, Lanes, Node, RpcClient, RpcServer, Sessions,
+    Shutdown,
 };
 
 impl Default for RpcServer {
@@ -30,6 +31,24 @@ impl Default for RpcClient {
             keep_alive_timeout: Human::secs(3),
             max_message: 16 << 20,
             keys_per_call: 10_000,
+        }
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            messages: 65_536,
+            bytes: 64 << 20,
+            batch_messages: 512,
+            batch_bytes: 1 << 20,
+            window: 16,
+            calls: 32,
+            merge: 20,
+            retry: Human::secs(10),
+            reconnect: Human::secs(1),
+            report: Human::secs(3),
+            report_keys: 1_000,
         }
     }
 }

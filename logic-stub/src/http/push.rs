@@ -12,11 +12,14 @@ use super::{
     query::Query,
     reply::{Done, Failure},
 };
-use crate::push::{Message, Names, PushError};
+use crate::{
+    lanes::{Report, Tally},
+    push::{Message, Names, PushError},
+};
 
-type Pushed = Reply<()>;
+type Pushed = Reply<Report>;
 
-/// `?operation=&keys=&keys=`
+/// `?operation=&keys=&keys=&report=`
 pub(super) async fn keys(
     extract::State(state): extract::State<State>,
     query: Query,
@@ -31,15 +34,14 @@ pub(super) async fn keys(
             config.limits.key
         )));
     }
-    let message = message(&state, operation, body).await?;
-    let logic = Arc::clone(&state.logic);
-    carry_out(&state, async move {
-        Ok(absent(&logic.pusher.keys(message, keys).await?))
-    })
-    .await
+    let push = Push::read(&state, &query, operation, body).await?;
+    let pusher = &state.logic.pusher;
+    let pushed = pusher.keys(&push.message, keys, push.report.as_ref()).await;
+    push.answer(&state, pushed.map(|names| absent(&names)))
+        .await
 }
 
-/// `?operation=&mids=&mids=`
+/// `?operation=&mids=&mids=&report=`
 pub(super) async fn mids(
     extract::State(state): extract::State<State>,
     query: Query,
@@ -47,15 +49,14 @@ pub(super) async fn mids(
 ) -> Pushed {
     let operation = operation(&query)?;
     let mids: Vec<i64> = query.list("mids", state.logic.config.http_server.max_values)?;
-    let message = message(&state, operation, body).await?;
-    let logic = Arc::clone(&state.logic);
-    carry_out(&state, async move {
-        Ok(absent(&logic.pusher.mids(message, mids).await?))
-    })
-    .await
+    let push = Push::read(&state, &query, operation, body).await?;
+    let pusher = &state.logic.pusher;
+    let pushed = pusher.mids(&push.message, mids, push.report.as_ref()).await;
+    push.answer(&state, pushed.map(|names| absent(&names)))
+        .await
 }
 
-/// `?operation=&type=&room=`
+/// `?operation=&type=&room=&report=`
 pub(super) async fn room(
     extract::State(state): extract::State<State>,
     query: Query,
@@ -69,19 +70,13 @@ pub(super) async fn room(
             "parameters type and room: over the limit of {max} bytes"
         )));
     }
-    let message = message(&state, operation, body).await?;
-    let logic = Arc::clone(&state.logic);
-    carry_out(&state, async move {
-        logic
-            .pusher
-            .room(message, room)
-            .await
-            .map(|()| String::new())
-    })
-    .await
+    let push = Push::read(&state, &query, operation, body).await?;
+    let pusher = &state.logic.pusher;
+    let pushed = pusher.room(&push.message, room, push.report.as_ref());
+    push.answer(&state, pushed.map(|()| String::new())).await
 }
 
-/// `?operation=&speed=`
+/// `?operation=&speed=&report=`
 pub(super) async fn everyone(
     extract::State(state): extract::State<State>,
     query: Query,
@@ -92,13 +87,49 @@ pub(super) async fn everyone(
     if speed < 0 {
         return Err(Failure::request("parameter speed: negative"));
     }
-    let message = message(&state, operation, body).await?;
-    let logic = Arc::clone(&state.logic);
-    carry_out(&state, async move {
-        let pushed = logic.pusher.everyone(message, speed).await;
-        pushed.map(|()| String::new())
-    })
-    .await
+    let push = Push::read(&state, &query, operation, body).await?;
+    let pusher = &state.logic.pusher;
+    let pushed = pusher.everyone(&push.message, speed, push.report.as_ref());
+    push.answer(&state, pushed.map(|()| String::new())).await
+}
+
+/// One request. Until its message is in the lanes, a pusher that hangs up ends it, and nobody has got it; after that, it goes
+/// its way whoever waits.
+struct Push {
+    message: Message,
+    /// For those who ask.
+    report: Option<Arc<Tally>>,
+}
+
+impl Push {
+    async fn read(
+        state: &State,
+        query: &Query,
+        operation: i32,
+        body: Body,
+    ) -> Result<Self, Failure> {
+        let asked = match query.optional::<u8>("report")?.unwrap_or_default() {
+            0 => false,
+            1 => true,
+            _ => return Err(Failure::request("parameter report: must be 0 or 1")),
+        };
+        let message = message(state, operation, body).await?;
+        let max_keys = state.logic.config.lanes.report_keys;
+        let report = asked.then(|| Arc::new(Tally::new(message.id, max_keys)));
+        Ok(Self { message, report })
+    }
+
+    async fn answer(self, state: &State, pushed: Result<String, PushError>) -> Pushed {
+        let limit = state.logic.config.lanes.report.get();
+        let report = match &self.report {
+            Some(report) => Some(report.wait(limit).await),
+            None => None,
+        };
+        match pushed {
+            Ok(said) => Ok(Done::saying(said, report)),
+            Err(error) => Err(Failure::server(error.to_string()).with(report)),
+        }
+    }
 }
 
 fn operation(query: &Query) -> Result<i32, Failure> {
@@ -166,20 +197,5 @@ fn absent(names: &Names) -> String {
         String::new()
     } else {
         format!("not online: {names}")
-    }
-}
-
-/// In a task of its own: a pusher that hangs up in the middle does not leave half of the comets without the message.
-async fn carry_out(
-    state: &State,
-    push: impl Future<Output = Result<String, PushError>> + Send + 'static,
-) -> Pushed {
-    match state.pushes.spawn(push).await {
-        Ok(Ok(message)) => Ok(Done::saying(message)),
-        Ok(Err(error)) => Err(Failure::server(error.to_string())),
-        Err(error) => {
-            tracing::error!(%error, "a push ended in the middle");
-            Err(Failure::server("the push ended in the middle"))
-        }
     }
 }

@@ -6,13 +6,15 @@ use axum::{
 };
 use serde::Serialize;
 
+use crate::lanes::Report;
+
 /// What a handler returns.
 pub(super) type Reply<T> = Result<Done<T>, Failure>;
 
 /// goim's success: code 0.
 #[derive(Debug)]
 pub(super) struct Done<T> {
-    data: T,
+    data: Option<T>,
     message: String,
 }
 
@@ -21,20 +23,19 @@ pub(super) struct Done<T> {
 pub(super) struct Failure {
     code: i32,
     message: String,
+    /// What became of a push, for those who asked.
+    data: Option<Box<Report>>,
 }
 
 impl<T> Done<T> {
     /// Success with data.
     pub(super) fn with(data: T) -> Self {
-        let message = String::new();
-        Self { data, message }
+        Self::saying(String::new(), Some(data))
     }
-}
 
-impl Done<()> {
-    /// Success with something to say about it, or nothing.
-    pub(super) fn saying(message: String) -> Self {
-        Self { data: (), message }
+    /// Success with something to say about it, or nothing, and data for those who asked.
+    pub(super) fn saying(message: String, data: Option<T>) -> Self {
+        Self { data, message }
     }
 }
 
@@ -44,6 +45,7 @@ impl Failure {
         Self {
             code: -400,
             message: message.into(),
+            data: None,
         }
     }
 
@@ -52,7 +54,14 @@ impl Failure {
         Self {
             code: -500,
             message: message.into(),
+            data: None,
         }
+    }
+
+    /// The same, with data for those who asked.
+    pub(super) fn with(self, data: Option<Report>) -> Self {
+        let data = data.map(Box::new);
+        Self { data, ..self }
     }
 }
 
@@ -67,14 +76,12 @@ struct Envelope<'a, T> {
 
 impl<T: Serialize> IntoResponse for Done<T> {
     fn into_response(self) -> Response {
-        let empty = size_of::<T>() == 0;
-        let data = (!empty).then_some(&self.data);
         json(
             StatusCode::OK,
             &Envelope {
                 code: 0,
                 message: &self.message,
-                data,
+                data: self.data,
             },
         )
     }
@@ -84,10 +91,10 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         json(
             StatusCode::OK,
-            &Envelope::<()> {
+            &Envelope {
                 code: self.code,
                 message: &self.message,
-                data: None,
+                data: self.data,
             },
         )
     }

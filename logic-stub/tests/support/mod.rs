@@ -7,9 +7,11 @@
     reason = "each test file uses its own part, and all of it is test code"
 )]
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+pub mod lane;
 
-use logic_stub::{Builder, Config, LogicStub};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use logic_stub::{Builder, Config, LogicStub, metrics::Metrics};
 use protocol::grpc::goim::{
     comet::{
         BroadcastReply, BroadcastReq, BroadcastRoomReply, BroadcastRoomReq, PushMsgReply,
@@ -25,7 +27,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -42,6 +44,16 @@ pub async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("nothing came")
+}
+
+/// Waits until something that tells nobody, such as a counter, is so.
+pub async fn until(mut is_so: impl FnMut() -> bool) {
+    within(async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 /// A logic-stub that ends with the test.
@@ -79,6 +91,11 @@ pub fn start_with(builder: Builder) -> Running {
 }
 
 impl Running {
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.stub.logic().metrics
+    }
+
     /// Logs in as a comet would on behalf of a client.
     pub async fn connect(&self, server: &str, token: &str) -> Result<ConnectReply, Status> {
         let connection = None;
@@ -193,6 +210,7 @@ pub enum Told {
 pub struct FakeComet {
     pub addr: SocketAddr,
     told: mpsc::UnboundedReceiver<Told>,
+    gate: Arc<Semaphore>,
     _stop: DropGuard,
 }
 
@@ -203,12 +221,22 @@ impl FakeComet {
 
     /// A comet that records and answers every push like this.
     pub async fn answering(answer: Result<(), Status>) -> Self {
+        Self::gated(answer, Semaphore::MAX_PERMITS).await
+    }
+
+    /// The same, for the first pushes; the others wait until they are let through.
+    pub async fn gated(answer: Result<(), Status>, open_for: usize) -> Self {
+        let gate = Arc::new(Semaphore::new(open_for));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (record, told) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let service =
-            CometServer::new(Recorder { record, answer }).max_decoding_message_size(16 << 20);
+        let service = CometServer::new(Recorder {
+            record,
+            answer,
+            gate: Arc::clone(&gate),
+        })
+        .max_decoding_message_size(16 << 20);
         let serving = Server::builder()
             .add_service(service)
             .serve_with_incoming_shutdown(
@@ -219,6 +247,7 @@ impl FakeComet {
         Self {
             addr,
             told,
+            gate,
             _stop: stop.drop_guard(),
         }
     }
@@ -230,6 +259,11 @@ impl FakeComet {
             weight: 10,
             ..CometInfo::default()
         }
+    }
+
+    /// Lets so many more pushes through.
+    pub fn let_through(&self, pushes: usize) {
+        self.gate.add_permits(pushes);
     }
 
     pub async fn told(&mut self) -> Told {
@@ -246,11 +280,13 @@ impl FakeComet {
 struct Recorder {
     record: mpsc::UnboundedSender<Told>,
     answer: Result<(), Status>,
+    gate: Arc<Semaphore>,
 }
 
 impl Recorder {
-    fn take<T: Default>(&self, told: Told) -> Result<Response<T>, Status> {
+    async fn take<T: Default>(&self, told: Told) -> Result<Response<T>, Status> {
         drop(self.record.send(told));
+        self.gate.acquire().await.unwrap().forget();
         self.answer.clone().map(|()| Response::new(T::default()))
     }
 }
@@ -261,21 +297,21 @@ impl comet_server::Comet for Recorder {
         &self,
         request: Request<PushMsgReq>,
     ) -> Result<Response<PushMsgReply>, Status> {
-        self.take(Told::Keys(request.into_inner()))
+        self.take(Told::Keys(request.into_inner())).await
     }
 
     async fn broadcast(
         &self,
         request: Request<BroadcastReq>,
     ) -> Result<Response<BroadcastReply>, Status> {
-        self.take(Told::Everyone(request.into_inner()))
+        self.take(Told::Everyone(request.into_inner())).await
     }
 
     async fn broadcast_room(
         &self,
         request: Request<BroadcastRoomReq>,
     ) -> Result<Response<BroadcastRoomReply>, Status> {
-        self.take(Told::Room(request.into_inner()))
+        self.take(Told::Room(request.into_inner())).await
     }
 
     async fn rooms(&self, _: Request<RoomsReq>) -> Result<Response<RoomsReply>, Status> {

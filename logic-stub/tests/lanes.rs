@@ -1,0 +1,507 @@
+//! Lanes: order, bounds, and what becomes of messages while their comet is away.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use common::config::Human;
+use logic_stub::{Config, LogicStub, clock::Clock};
+use parking_lot::Mutex;
+use protocol::grpc::{
+    comet::v1::{Receipt, Refusal, message::Target},
+    goim::logic::ConnectionRef,
+};
+use serde_json::{Value, json};
+use support::{
+    Running, config,
+    lane::{LaneComet, Taken, body, taken},
+    start, start_with, until,
+};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+const ROOM: &str = "/goim/push/room?operation=1000&type=live&room=1";
+const REPORT: &str = "/goim/push/room?operation=1000&type=live&room=1&report=1";
+
+/// A configuration whose reports and lanes wait as long as a test does.
+fn patient() -> Config {
+    let mut config = config();
+    config.lanes.report = Human::secs(60);
+    config.lanes.retry = Human::secs(60);
+    config.lanes.reconnect = Human::millis(10);
+    config
+}
+
+/// One comet with a lease.
+async fn one_comet(config: Config) -> (Running, LaneComet) {
+    let logic = start(config);
+    let comet = LaneComet::start().await;
+    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
+    (logic, comet)
+}
+
+async fn push(logic: &Running, path: &str, body: &str) {
+    let answer = logic.post(path, body).await;
+    assert_eq!(answer, json!({"code": 0, "message": ""}));
+}
+
+/// A push whose answer is waited for elsewhere.
+fn ask(logic: &Running, path: &'static str, body: &'static str) -> JoinHandle<Value> {
+    let addr = logic.stub.http_addr();
+    tokio::spawn(async move { support::http(addr, "POST", path, body.as_bytes()).await.1 })
+}
+
+async fn connect(logic: &Running, server: &str, key: &str, epoch: u64) {
+    let connection = ConnectionRef {
+        epoch,
+        id: 1,
+        ..ConnectionRef::default()
+    };
+    let token = json!({"mid": 7, "key": key}).to_string();
+    logic.connect_as(server, &token, connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_while_a_batch_is_under_way_goes_as_one() {
+    let mut config = patient();
+    config.lanes.window = 1;
+    config.lanes.batch_messages = 8;
+    let (logic, mut comet) = one_comet(config).await;
+    push(&logic, ROOM, "first").await;
+    let mut call = comet.call().await;
+    let first = call.batch().await;
+    assert_eq!(first.iter().map(body).collect::<Vec<_>>(), ["first"]);
+    for n in 0..10 {
+        push(&logic, ROOM, &n.to_string()).await;
+    }
+    call.answer(vec![taken(&first[0], 1)]).await;
+    let bodies = ["0", "1", "2", "3", "4", "5", "6", "7"];
+    let second = call.batch().await;
+    assert_eq!(second.iter().map(body).collect::<Vec<_>>(), bodies);
+    // A part of the receipts is no reason to send more.
+    call.answer(vec![taken(&second[0], 1)]).await;
+    let rest = second[1..].iter().map(|message| taken(message, 1));
+    call.answer(rest.collect()).await;
+    let third = call.batch().await;
+    assert_eq!(third.iter().map(body).collect::<Vec<_>>(), ["8", "9"]);
+    let message = &third[1];
+    assert_eq!(message.target, Some(Target::Room("live://1".into())));
+    assert_eq!((message.operation, message.id.len()), (1000, 16));
+}
+
+#[tokio::test]
+async fn large_messages_go_in_batches_of_bounded_bytes() {
+    let mut config = patient();
+    config.lanes.window = 1;
+    config.lanes.batch_bytes = 3_000;
+    let (logic, mut comet) = one_comet(config).await;
+    push(&logic, ROOM, "first").await;
+    let mut call = comet.call().await;
+    let first = call.batch().await;
+    for size in [900, 900, 900, 5_000, 10] {
+        push(&logic, ROOM, &"x".repeat(size)).await;
+    }
+    call.answer(vec![taken(&first[0], 1)]).await;
+    let mut sizes: Vec<Vec<usize>> = Vec::new();
+    while sizes.concat().len() < 5 {
+        let batch = call.batch().await;
+        sizes.push(batch.iter().map(|message| message.body.len()).collect());
+        call.answer(batch.iter().map(|message| taken(message, 1)).collect())
+            .await;
+    }
+    assert_eq!(sizes, [vec![900, 900], vec![900], vec![5_000], vec![10]]);
+}
+
+#[tokio::test]
+async fn a_call_that_ends_in_the_middle_of_a_batch_neither_loses_nor_repeats_nor_reorders() {
+    let mut config = patient();
+    config.lanes.window = 2;
+    let (logic, mut comet) = one_comet(config).await;
+    let mut taken = Taken::default();
+    push(&logic, ROOM, "0").await;
+    let mut call = comet.call().await;
+    let message = call.message().await;
+    call.answer(vec![taken.take(&message)]).await;
+    for n in 1..=20 {
+        push(&logic, ROOM, &n.to_string()).await;
+    }
+    let mut unanswered = Vec::new();
+    for n in 1..=7 {
+        let message = call.message().await;
+        let receipt = taken.take(&message);
+        if n <= 3 {
+            call.answer(vec![receipt]).await;
+        } else {
+            // Taken, and the receipt is lost with the call.
+            unanswered.push(message);
+        }
+        if n == 3 {
+            let metrics = logic.metrics();
+            until(|| metrics.taken.get() == 4).await;
+        }
+    }
+    drop(call);
+
+    let mut call = comet.call().await;
+    for before in unanswered {
+        let again = call.message().await;
+        assert_eq!(again, before, "sent again as it was");
+        let receipt = taken.take(&again);
+        assert_eq!(receipt.refusal(), Refusal::Repeated);
+        call.answer(vec![receipt]).await;
+    }
+    for n in 21..=30 {
+        push(&logic, ROOM, &n.to_string()).await;
+    }
+    while taken.bodies.len() < 31 {
+        let message = call.message().await;
+        call.answer(vec![taken.take(&message)]).await;
+    }
+    let all: Vec<String> = (0..=30).map(|n| n.to_string()).collect();
+    assert_eq!(taken.bodies, all);
+    let metrics = logic.metrics();
+    until(|| metrics.taken.get() == 27).await;
+    assert_eq!(
+        (metrics.uncounted.get(), metrics.lane_reconnects.get()),
+        (4, 1)
+    );
+}
+
+#[tokio::test]
+async fn receipts_that_fit_nothing_end_the_call_and_the_message_comes_again() {
+    let (logic, mut comet) = one_comet(patient()).await;
+    push(&logic, ROOM, "hi").await;
+    let mut call = comet.call().await;
+    let message = call.message().await;
+    let other = Receipt {
+        id: vec![0; 16],
+        ..Receipt::default()
+    };
+    call.answer(vec![other]).await;
+    call.ended().await;
+    let mut call = comet.call().await;
+    assert_eq!(call.message().await, message);
+    // One more than there are messages.
+    call.answer(vec![taken(&message, 1), taken(&message, 1)])
+        .await;
+    call.ended().await;
+    assert_eq!(logic.metrics().taken.get(), 1);
+}
+
+#[tokio::test]
+async fn a_comet_that_owes_receipts_for_too_long_is_called_anew() {
+    let mut config = patient();
+    config.rpc_client.timeout = Human::millis(50);
+    let (logic, mut comet) = one_comet(config).await;
+    push(&logic, ROOM, "hi").await;
+    let mut silent = comet.call().await;
+    let message = silent.message().await;
+    let mut call = comet.call().await;
+    assert_eq!(call.message().await, message);
+    call.answer(vec![taken(&message, 3)]).await;
+    until(|| logic.metrics().taken.get() == 3).await;
+}
+
+#[tokio::test]
+async fn a_full_lane_says_so_and_no_other_lane_gets_the_push() {
+    let mut config = patient();
+    config.lanes.messages = 2;
+    let (logic, mut a) = one_comet(config).await;
+    let mut b = LaneComet::start().await;
+    logic.renew("b", Some(b.info(1)), &[]).await.unwrap();
+    connect(&logic, "a", "ka", 1).await;
+    connect(&logic, "b", "kb", 1).await;
+    let to_b = "/goim/push/keys?operation=1000&keys=kb";
+    push(&logic, to_b, "1").await;
+    push(&logic, to_b, "2").await;
+    let refusal = "nothing was sent: no room at comet b (its lane is full: 2 messages of ";
+    for path in [
+        ROOM,
+        to_b,
+        "/goim/push/all?operation=1000",
+        "/goim/push/mids?operation=1000&mids=7",
+    ] {
+        let answer = logic.post(path, "no").await;
+        assert_eq!(answer["code"], -500);
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.starts_with(refusal), "{message}");
+        assert_eq!(answer.get("data"), None);
+    }
+    let answer = logic.post(REPORT, "no").await;
+    assert_eq!(answer["code"], -500);
+    assert_eq!(answer["data"]["taken"], 0);
+    assert_eq!(answer["data"]["pending"], json!([]));
+    assert_eq!(logic.metrics().refused_pushes("lane_full").get(), 5);
+
+    push(&logic, "/goim/push/keys?operation=1000&keys=ka", "yes").await;
+    let mut call = a.call().await;
+    assert_eq!(call.take().await, "yes");
+    // Room comes with receipts.
+    let mut call = b.call().await;
+    assert_eq!(call.take().await, "1");
+    until(|| logic.metrics().taken.get() == 2).await;
+    push(&logic, ROOM, "3").await;
+    assert_eq!(call.take().await, "2");
+    assert_eq!(call.take().await, "3");
+}
+
+#[tokio::test]
+async fn a_lane_is_bounded_in_bytes_too() {
+    let mut config = patient();
+    config.lanes.bytes = 65_536;
+    let (logic, comet) = one_comet(config).await;
+    push(&logic, ROOM, &"x".repeat(40_000)).await;
+    assert_eq!(logic.post(ROOM, &"x".repeat(40_000)).await["code"], -500);
+    push(&logic, ROOM, &"x".repeat(20_000)).await;
+    drop(comet);
+}
+
+#[tokio::test]
+async fn what_no_call_holds_is_refused() {
+    let mut config = patient();
+    config.rpc_client.max_message = 1_024;
+    let (logic, mut comet) = one_comet(config).await;
+    let answer = logic.post(ROOM, &"x".repeat(1_000)).await;
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("over the limit of 768"), "{message}");
+    push(&logic, ROOM, "small").await;
+    assert_eq!(comet.call().await.take().await, "small");
+}
+
+#[tokio::test]
+async fn a_comet_that_is_away_for_a_while_gets_what_waited() {
+    let logic = start(patient());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let info = LaneComet::on(listener).info(1);
+    // Its server has ended, and nobody listens.
+    until_refused(addr).await;
+    logic.renew("a", Some(info), &[]).await.unwrap();
+    for n in 0..5 {
+        push(&logic, ROOM, &n.to_string()).await;
+    }
+    until(|| logic.metrics().lane_reconnects.get() >= 2).await;
+    let mut comet = LaneComet::on(TcpListener::bind(addr).await.unwrap());
+    let mut call = comet.call().await;
+    for n in 0..5 {
+        assert_eq!(call.take().await, n.to_string());
+    }
+    let metrics = logic.metrics();
+    until(|| metrics.taken.get() == 5).await;
+    assert_eq!(metrics.lost("comet_away").get(), 0);
+    assert_eq!(metrics.lane_depth(&"a".into()).get(), 0);
+}
+
+#[tokio::test]
+async fn a_comet_that_stays_away_loses_what_waited_too_long() {
+    let mut config = patient();
+    config.lanes.retry = Human::millis(50);
+    config.lanes.messages = 3;
+    let logic = start(config);
+    let comet = LaneComet::start().await;
+    let (addr, info) = (comet.addr, comet.info(1));
+    drop(comet);
+    until_refused(addr).await;
+    logic.renew("a", Some(info), &[]).await.unwrap();
+    connect(&logic, "a", "k1", 1).await;
+    connect(&logic, "a", "k2", 1).await;
+    let path = "/goim/push/keys?operation=1000&keys=k1&keys=k2&keys=k3&report=1";
+    let answer = logic.post(path, "hi").await;
+    assert_eq!(
+        (&answer["code"], &answer["message"]),
+        (&json!(0), &json!("not online: k3"))
+    );
+    let data = &answer["data"];
+    assert_eq!(data["lost"], json!({"comet_away": 2}));
+    assert_eq!(data["lost_keys"], json!(["k1", "k2"]));
+    assert_eq!(
+        (&data["absent"], &data["absent_keys"]),
+        (&json!(1), &json!(["k3"]))
+    );
+    // The lane has room again, also for what comes before the comet does.
+    let answer = logic.post(REPORT, "hi").await;
+    assert_eq!(answer["data"]["lost"], json!({"comet_away": 1}));
+    assert_eq!(answer["data"]["lost_keys"], json!([]));
+    assert_eq!(logic.metrics().lost("comet_away").get(), 3);
+}
+
+#[tokio::test]
+async fn a_comet_that_has_started_anew_gets_nothing_of_what_waited() {
+    let (logic, mut old) = one_comet(patient()).await;
+    let reported = ask(&logic, REPORT, "old");
+    let mut call = old.call().await;
+    let message = call.message().await;
+    let mut new = LaneComet::start().await;
+    logic.renew("a", Some(new.info(2)), &[]).await.unwrap();
+    let answer = reported.await.unwrap();
+    assert_eq!(answer["data"]["lost"], json!({"comet_restarted": 1}));
+    push(&logic, ROOM, "new").await;
+    let next = new.call().await.message().await;
+    assert_eq!(body(&next), "new");
+    // Whatever the old call still holds is behind this.
+    let (before, after) = (message.position.unwrap(), next.position.unwrap());
+    assert_eq!(before.stream, after.stream);
+    assert!(before.epoch < after.epoch && before.number < after.number);
+    call.ended().await;
+}
+
+#[tokio::test]
+async fn a_comet_whose_address_changes_keeps_its_lane() {
+    let (logic, mut old) = one_comet(patient()).await;
+    push(&logic, ROOM, "hi").await;
+    let mut call = old.call().await;
+    let message = call.message().await;
+    let mut new = LaneComet::start().await;
+    logic.renew("a", Some(new.info(1)), &[]).await.unwrap();
+    call.ended().await;
+    assert_eq!(new.call().await.message().await, message);
+    old.was_not_called();
+}
+
+#[tokio::test]
+async fn a_comet_without_a_lease_has_no_lane() {
+    let hand = Arc::new(Mutex::new(Duration::ZERO));
+    let begin = std::time::Instant::now();
+    let moved = Arc::clone(&hand);
+    let clock = Clock::new(move || begin + *moved.lock());
+    let mut config = patient();
+    config.comets.refresh = Human::millis(5);
+    let logic = start_with(LogicStub::builder(config).clock(clock));
+    let mut comet = LaneComet::start().await;
+    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
+    let reported = ask(&logic, REPORT, "hi");
+    let call = comet.call().await;
+    *hand.lock() += Duration::from_secs(31);
+    let answer = reported.await.unwrap();
+    assert_eq!(answer["data"]["lost"], json!({"lease_ended": 1}));
+    call.ended().await;
+    let answer = logic.post(ROOM, "hi").await;
+    assert_eq!(answer["message"], "no comet is known");
+}
+
+#[tokio::test]
+async fn a_report_adds_up_what_the_comets_say() {
+    let (logic, mut a) = one_comet(patient()).await;
+    let mut b = LaneComet::start().await;
+    logic.renew("b", Some(b.info(1)), &[]).await.unwrap();
+    let reported = ask(&logic, REPORT, "hi");
+    let (mut at_a, mut at_b) = (a.call().await, b.call().await);
+    let message = at_a.message().await;
+    let receipt = Receipt {
+        id: message.id.clone(),
+        taken: 5,
+        absent: 1,
+        filtered: 2,
+        dropped: 3,
+        absent_keys: vec!["k".into()],
+        ..Receipt::default()
+    };
+    at_a.answer(vec![receipt]).await;
+    let same = at_b.message().await;
+    assert_eq!(same.id, message.id);
+    at_b.answer(vec![taken(&same, 10)]).await;
+    let id: String = message
+        .id
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // Version 7 of RFC 9562.
+    assert_eq!(&id[12..13], "7");
+    let data = json!({
+        "id": id, "taken": 15, "absent": 1, "filtered": 2, "dropped": 3, "uncounted": 0, "lost": {},
+        "absent_keys": ["k"], "lost_keys": [], "pending": [],
+    });
+    let answer = json!({"code": 0, "message": "", "data": data});
+    assert_eq!(reported.await.unwrap(), answer);
+    let metrics = logic.metrics();
+    let counts = [
+        &metrics.taken,
+        &metrics.absent,
+        &metrics.filtered,
+        &metrics.dropped,
+    ];
+    assert_eq!(counts.map(|counter| counter.get()), [15, 1, 2, 3]);
+    assert_eq!(metrics.pushes("room").get(), 1);
+}
+
+#[tokio::test]
+async fn a_report_names_the_comets_that_did_not_answer_in_time() {
+    let mut config = patient();
+    config.lanes.report = Human::millis(20);
+    let (logic, mut comet) = one_comet(config).await;
+    let answer = logic.post(REPORT, "hi").await;
+    assert_eq!(answer["code"], 0);
+    assert_eq!(answer["data"]["pending"], json!(["a"]));
+    // It is on its way all the same.
+    assert_eq!(comet.call().await.take().await, "hi");
+}
+
+#[tokio::test]
+async fn what_a_comet_refuses_is_lost_with_its_reason() {
+    let (logic, mut comet) = one_comet(patient()).await;
+    for (refusal, reason) in [(Refusal::Busy, "busy"), (Refusal::Invalid, "refused")] {
+        let reported = ask(&logic, REPORT, "hi");
+        let mut call = comet.call().await;
+        let message = call.message().await;
+        let receipt = Receipt {
+            id: message.id.clone(),
+            refusal: refusal.into(),
+            detail: "no".into(),
+            ..Receipt::default()
+        };
+        call.answer(vec![receipt]).await;
+        assert_eq!(reported.await.unwrap()["data"]["lost"], json!({reason: 1}));
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_asked_for_by_1() {
+    let (logic, _comet) = one_comet(patient()).await;
+    let answer = logic.post(&format!("{ROOM}&report=2"), "hi").await;
+    assert_eq!(answer["message"], "parameter report: must be 0 or 1");
+    push(&logic, &format!("{ROOM}&report=0"), "hi").await;
+}
+
+#[tokio::test]
+async fn a_logic_stub_that_ends_waits_for_its_lanes() {
+    let (logic, mut comet) = one_comet(patient()).await;
+    push(&logic, ROOM, "last").await;
+    let mut call = comet.call().await;
+    let message = call.message().await;
+    let metrics = Arc::clone(logic.metrics());
+    let Running { stub, shutdown, .. } = logic;
+    shutdown.cancel();
+    let ending = tokio::spawn(stub.join());
+    call.answer(vec![taken(&message, 1)]).await;
+    support::within(ending).await.unwrap();
+    assert_eq!(
+        (metrics.taken.get(), metrics.lost("lane_closed").get()),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn what_is_left_at_the_end_of_the_grace_is_counted() {
+    let mut config = patient();
+    config.shutdown.grace = Human::millis(10);
+    let (logic, mut comet) = one_comet(config).await;
+    push(&logic, ROOM, "last").await;
+    let call = comet.call().await;
+    let metrics = Arc::clone(logic.metrics());
+    let Running { stub, shutdown, .. } = logic;
+    shutdown.cancel();
+    support::within(stub.join()).await;
+    until(|| metrics.lost("lane_closed").get() == 1).await;
+    call.ended().await;
+}
+
+/// Waits until nobody listens.
+async fn until_refused(addr: std::net::SocketAddr) {
+    support::within(async {
+        while tokio::net::TcpStream::connect(addr).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

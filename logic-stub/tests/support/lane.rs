@@ -1,0 +1,170 @@
+//! A comet that speaks `comet.v1` and does what the test tells it, message by message.
+
+use std::{collections::VecDeque, net::SocketAddr, pin::Pin};
+
+use futures_util::Stream;
+use protocol::grpc::{
+    comet::v1::{
+        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
+        comet_server::{Comet, CometServer},
+    },
+    goim::logic::CometInfo,
+};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+use super::within;
+
+/// The comet. Dropped, nobody listens at its address any more.
+pub struct LaneComet {
+    pub addr: SocketAddr,
+    calls: mpsc::UnboundedReceiver<Call>,
+    _stop: DropGuard,
+}
+
+/// One call of a lane. Dropped, it is at its end.
+pub struct Call {
+    batches: Streaming<PushBatch>,
+    receipts: mpsc::Sender<Result<Receipts, Status>>,
+    ready: VecDeque<Message>,
+}
+
+/// What a comet of this project does with positions.
+#[derive(Default)]
+pub struct Taken {
+    last: u64,
+    pub bodies: Vec<String>,
+}
+
+impl LaneComet {
+    pub async fn start() -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    pub fn on(listener: TcpListener) -> Self {
+        let addr = listener.local_addr().unwrap();
+        let (hand_over, calls) = mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let serving = Server::builder()
+            .add_service(CometServer::new(Scripted(hand_over)))
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(listener),
+                stop.clone().cancelled_owned(),
+            );
+        tokio::spawn(serving);
+        Self {
+            addr,
+            calls,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub fn info(&self, epoch: u64) -> CometInfo {
+        CometInfo {
+            epoch,
+            grpc_address: self.addr.to_string(),
+            weight: 10,
+            ..CometInfo::default()
+        }
+    }
+
+    /// The next call of a lane.
+    pub async fn call(&mut self) -> Call {
+        within(self.calls.recv()).await.unwrap()
+    }
+
+    pub fn was_not_called(&mut self) {
+        assert!(self.calls.try_recv().is_err(), "a lane called");
+    }
+}
+
+impl Call {
+    /// The messages of the next batch.
+    pub async fn batch(&mut self) -> Vec<Message> {
+        assert!(self.ready.is_empty(), "in the middle of a batch");
+        let batch = within(self.batches.message()).await.unwrap();
+        batch.expect("the lane ended the call").messages
+    }
+
+    /// The next message of any batch.
+    pub async fn message(&mut self) -> Message {
+        while self.ready.is_empty() {
+            self.ready = self.batch().await.into();
+        }
+        self.ready.pop_front().unwrap()
+    }
+
+    /// Sends receipts.
+    pub async fn answer(&self, receipts: Vec<Receipt>) {
+        self.receipts.send(Ok(Receipts { receipts })).await.unwrap();
+    }
+
+    /// Takes and answers the next message; returns its body.
+    pub async fn take(&mut self) -> String {
+        let message = self.message().await;
+        self.answer(vec![taken(&message, 1)]).await;
+        body(&message)
+    }
+
+    /// Waits until the lane has ended the call.
+    pub async fn ended(mut self) {
+        while let Ok(Some(_)) = within(self.batches.message()).await {}
+    }
+}
+
+impl Taken {
+    /// Takes a message unless its position was taken before, and returns what its receipt says.
+    pub fn take(&mut self, message: &Message) -> Receipt {
+        let number = message.position.as_ref().unwrap().number;
+        if number <= self.last {
+            return Receipt {
+                id: message.id.clone(),
+                refusal: Refusal::Repeated.into(),
+                ..Receipt::default()
+            };
+        }
+        self.last = number;
+        self.bodies.push(body(message));
+        taken(message, 1)
+    }
+}
+
+/// A receipt of so many connections.
+pub fn taken(message: &Message, count: u64) -> Receipt {
+    Receipt {
+        id: message.id.clone(),
+        taken: count,
+        ..Receipt::default()
+    }
+}
+
+pub fn body(message: &Message) -> String {
+    String::from_utf8(message.body.to_vec()).unwrap()
+}
+
+struct Scripted(mpsc::UnboundedSender<Call>);
+
+#[tonic::async_trait]
+impl Comet for Scripted {
+    type PushStream = Pin<Box<dyn Stream<Item = Result<Receipts, Status>> + Send>>;
+
+    async fn push(
+        &self,
+        request: Request<Streaming<PushBatch>>,
+    ) -> Result<Response<Self::PushStream>, Status> {
+        let (receipts, answers) = mpsc::channel(1024);
+        let call = Call {
+            batches: request.into_inner(),
+            receipts,
+            ready: VecDeque::new(),
+        };
+        drop(self.0.send(call));
+        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
+    }
+
+    async fn kick(&self, _: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
+        Err(Status::unimplemented("no kicks here"))
+    }
+}
