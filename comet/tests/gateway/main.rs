@@ -7,6 +7,7 @@
     reason = "all of it is test code"
 )]
 
+mod client;
 mod goim;
 mod lanes;
 mod logic_away;
