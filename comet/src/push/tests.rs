@@ -35,7 +35,7 @@ fn stage_of(buckets: usize, inbox: usize, wait: Human) -> Stage {
         Arc::clone(&metrics),
         CancellationToken::new(),
     );
-    let mut gateway = Gateway::start(&config, logic, metrics);
+    let mut gateway = Gateway::start(&config, logic, metrics, CancellationToken::new());
     let (buckets, inboxes) = Buckets::unserved(&config.bucket);
     gateway.buckets = buckets;
     Stage {

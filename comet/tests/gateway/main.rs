@@ -11,5 +11,6 @@ mod client;
 mod goim;
 mod lanes;
 mod logic_away;
+mod shutdown;
 mod slow_logic;
 mod support;

@@ -87,6 +87,13 @@ impl Gateway {
         }
     }
 
+    /// Stops it and waits for its end.
+    pub async fn stop(self) {
+        let Self { comet, _stop } = self;
+        drop(_stop);
+        comet.join().await;
+    }
+
     /// A channel to its gRPC.
     pub fn rpc(&self) -> Channel {
         let address = format!("http://{}", self.comet.grpc_addr());
