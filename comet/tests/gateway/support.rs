@@ -58,7 +58,7 @@ pub async fn until(what: impl Fn() -> bool) {
 /// A comet that ends with the test.
 pub struct Gateway {
     pub comet: Comet,
-    _stop: DropGuard,
+    stop: DropGuard,
 }
 
 /// The default configuration on ports of its own, with two buckets and a logic that is asked often.
@@ -83,14 +83,14 @@ impl Gateway {
         let comet = Comet::start(config, axum::Router::new(), &mut registry, stop.clone());
         Self {
             comet: comet.await.unwrap(),
-            _stop: stop.drop_guard(),
+            stop: stop.drop_guard(),
         }
     }
 
     /// Stops it and waits for its end.
     pub async fn stop(self) {
-        let Self { comet, _stop } = self;
-        drop(_stop);
+        let Self { comet, stop } = self;
+        drop(stop);
         comet.join().await;
     }
 
