@@ -1,10 +1,10 @@
-//! How many connections there are, and from how many client addresses.
+//! How many connections are logged in, and from how many client addresses.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// Connections by client address.
+/// Connections that are logged in, by client address.
 #[derive(Debug, Default)]
 pub struct Addresses {
     open: Mutex<HashMap<IpAddr, u32, foldhash::fast::RandomState>>,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use common::config::{Checks, Human, Spec, Validate};
+use common::{
+    config::{Checks, Human, Spec, Validate},
+    listen::parse_bind,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::FullPolicy;
@@ -19,15 +22,15 @@ pub const SPEC: Spec = Spec {
         ),
         (
             "tcp.reader",
-            "read buffers are pooled per thread, see `protocol.readBuf`",
+            "read buffers are pooled, see `protocol.readBuf`",
         ),
         (
             "tcp.readBuf",
-            "read buffers are pooled per thread, see `protocol.readBuf`",
+            "read buffers are pooled, see `protocol.readBuf`",
         ),
         (
             "tcp.readBufSize",
-            "read buffers are pooled per thread, see `protocol.readBuf`",
+            "read buffers are pooled, see `protocol.readBuf`",
         ),
         ("tcp.writer", "writes need no buffer: frames are shared"),
         ("tcp.writeBuf", "writes need no buffer: frames are shared"),
@@ -396,6 +399,8 @@ impl Validate for Config {
         checks.range("bucket.slice", bucket.slice, 1..=1 << 20);
         checks.range("bucket.joinMessages", bucket.join_messages, 1..=65_536);
         checks.range("bucket.joinBytes", bucket.join_bytes, 1..=16 << 20);
+        let addr = std::slice::from_ref(&self.rpc_server.addr);
+        addresses("rpcServer.addr", addr, checks);
         checks.range(
             "rpcServer.maxMessage",
             self.rpc_server.max_message,
@@ -456,6 +461,7 @@ impl Config {
 
 impl Tcp {
     fn validate(&self, checks: &mut Checks) {
+        addresses("tcp.bind", &self.bind, checks);
         checks.range("tcp.sndbuf", self.sndbuf, 0..=1 << 30);
         checks.range("tcp.rcvbuf", self.rcvbuf, 0..=1 << 30);
         checks.range("tcp.backlog", self.backlog, 1..=65_535);
@@ -464,6 +470,7 @@ impl Tcp {
 
 impl WebSocket {
     fn validate(&self, checks: &mut Checks) {
+        addresses("websocket.bind", &self.bind, checks);
         checks.that(
             "websocket.tlsOpen",
             self.tls_open,
@@ -500,6 +507,12 @@ impl Protocol {
             millis(1)..=secs(60),
         );
         checks.range("protocol.lingerBytes", self.linger_bytes, 0..=1 << 30);
+    }
+}
+
+fn addresses(key: &str, values: &[String], checks: &mut Checks) {
+    for value in values {
+        checks.that(key, value, parse_bind(value).is_ok(), "[host]:port");
     }
 }
 

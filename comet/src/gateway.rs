@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     addresses::Addresses,
     bucket::{BucketContext, Buckets},
@@ -44,12 +46,19 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Client addresses.
     pub addresses: Arc<Addresses>,
+    /// Cancelled when this comet stops.
+    pub stopping: CancellationToken,
     next_id: AtomicU64,
 }
 
 impl Gateway {
     /// Starts the buckets and puts everything together.
-    pub fn start(config: &Config, logic: Logic, metrics: Arc<Metrics>) -> Self {
+    pub fn start(
+        config: &Config,
+        logic: Logic,
+        metrics: Arc<Metrics>,
+        stopping: CancellationToken,
+    ) -> Self {
         let Config {
             protocol,
             logic: logic_config,
@@ -98,6 +107,7 @@ impl Gateway {
             round: Round::new(protocol.read_buf),
             metrics,
             addresses: Arc::default(),
+            stopping,
             next_id: AtomicU64::new(1),
             protocol: protocol.clone(),
             logic_config: logic_config.clone(),

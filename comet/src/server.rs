@@ -76,7 +76,7 @@ impl Comet {
             Arc::clone(&metrics),
             shutdown.clone(),
         );
-        let gateway = Arc::new(Gateway::start(config, logic, metrics));
+        let gateway = Arc::new(Gateway::start(config, logic, metrics, shutdown.clone()));
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
         grpc::serve(
             grpc,

@@ -109,8 +109,8 @@ pub fn guard(addr: SocketAddr, allow_unauthenticated: bool) -> (SocketAddr, Opti
     }
     if allow_unauthenticated {
         let text = format!(
-            "ANYONE WHO CAN REACH {addr} CAN USE THIS SERVICE: it asks for neither a token nor a client certificate, \
-             and allowUnauthenticated is true; only a private network may lead there"
+            "ANYONE WHO CAN REACH {addr} CAN USE THIS SERVICE: it does not ask its callers who they are, and \
+             allowUnauthenticated is true; only a private network may lead there"
         );
         return (addr, Some(text));
     }
@@ -122,9 +122,8 @@ pub fn guard(addr: SocketAddr, allow_unauthenticated: bool) -> (SocketAddr, Opti
     };
     let moved = SocketAddr::new(loopback, addr.port());
     let text = format!(
-        "listening on {moved} instead of {addr}, because this service asks for neither a token nor a client \
-         certificate: configure one of them, or set allowUnauthenticated = true for this listener if only a private \
-         network leads there"
+        "listening on {moved} instead of {addr}, because this service does not ask its callers who they are: set \
+         allowUnauthenticated = true for this listener if only a private network leads there"
     );
     (moved, Some(text))
 }

@@ -7,7 +7,6 @@ use protocol::{
     Token,
     grpc::goim::logic::{ConnectReq, ReceiveReq},
 };
-use serde::Deserialize as _;
 use thiserror::Error;
 
 /// What a product decides for itself. Every method has a default, so that an implementation says only what it wants
@@ -60,19 +59,20 @@ pub enum Refusal {
 
 /// Reads goim's JSON token; an error names the field.
 pub fn read_token(bytes: &[u8]) -> Result<Token, Refusal> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let mut track = serde_path_to_error::Track::new();
-    let token = Token::deserialize(serde_path_to_error::Deserializer::new(
-        &mut json, &mut track,
-    ))
-    .and_then(|token| json.end().map(|()| token));
-    token.map_err(|error| {
-        let path = track.path().to_string();
-        Refusal::Malformed(match path.as_str() {
-            "" | "." | "?" => format!("the token is not a JSON object of goim's form: {error}"),
-            field => format!("the token's {field}: {error}"),
+    Token::from_json(bytes).map_err(|error| {
+        Refusal::Malformed(match wrong_field(bytes) {
+            Some(field) => format!("the token's {field}: {error}"),
+            None => format!("the token is not a JSON object of goim's form: {error}"),
         })
     })
+}
+
+/// The field at which a token that is refused goes wrong, if it is one.
+fn wrong_field(bytes: &[u8]) -> Option<String> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let error = serde_path_to_error::deserialize::<_, Token>(&mut json).err()?;
+    let path = error.path().to_string();
+    (!matches!(path.as_str(), "" | "." | "?")).then_some(path)
 }
 
 #[cfg(test)]
@@ -91,6 +91,7 @@ mod tests {
             ("", "JSON object"),
             ("{", "JSON object"),
             ("7", "JSON object"),
+            ("[]", "JSON object"),
         ] {
             let error = read_token(token.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(part), "{part} is not in: {error}");

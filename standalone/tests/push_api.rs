@@ -83,9 +83,10 @@ async fn other_paths_and_methods_have_their_status() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comet_that_is_away_is_an_error() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    // Bound and not listening: nobody answers there, and nobody else can take the port.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = gone.local_addr().unwrap().to_string();
-    drop(gone);
     let server = Server::start_with(|config| {
         let comet = logic_stub::config::FixedComet {
             server: "away".to_owned(),

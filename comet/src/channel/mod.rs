@@ -9,9 +9,11 @@
 //! - [`Channel`]: the shared object
 //! - `backlog`: what waits, and what is partly written
 //! - `ring`: the answers that a connection owes
+//! - `task`: the side of the connection's own task: its turns, and writing what waits
 
 mod backlog;
 mod ring;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 
 use parking_lot::Mutex;
@@ -29,6 +31,7 @@ use protocol::Frame;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
+pub use self::task::Turn;
 use self::{
     backlog::{Backlog, Entry},
     ring::Ring,
@@ -97,17 +100,6 @@ pub enum Pushed {
     Full,
     /// It was not taken: the connection is closing.
     Closing,
-}
-
-/// What a connection's task should do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Say farewell.
-    Close,
-    /// Write what waits.
-    Write,
-    /// Read.
-    Read,
 }
 
 /// One connection, shared by its task and its bucket.
@@ -238,77 +230,6 @@ impl Channel {
     /// Why the connection closes, once it does.
     pub fn closing(&self) -> Option<CloseReason> {
         self.state.lock().closing
-    }
-
-    /// Ends the channel: what still waits is lost with the reason of the close.
-    pub fn finish(&self) {
-        let mut state = self.state.lock();
-        let reason = *state.closing.get_or_insert(CloseReason::Internal);
-        let lost = state.backlog.clear();
-        self.count_lost(lost, reason.label());
-        state.room = None;
-    }
-
-    /// What the connection's task should do next; the task is woken when that changes. `has_rest` says that there is something
-    /// to parse without reading. For direct outlets.
-    pub fn poll_turn(&self, cx: &mut Context<'_>, has_rest: bool) -> Poll<Turn> {
-        let Outlet::Direct(socket) = &self.outlet else {
-            return Poll::Pending;
-        };
-        let (writes, reads) = {
-            let mut state = self.state.lock();
-            if state.closing.is_some() {
-                return Poll::Ready(Turn::Close);
-            }
-            state.wake_later(cx);
-            (!state.backlog.is_empty(), !state.ring.is_full())
-        };
-        // Writing first: it frees memory and the ring. An error of the poll is the runtime's end; the read then reports it.
-        if writes && socket.poll_write_ready(cx).is_ready() {
-            return Poll::Ready(Turn::Write);
-        }
-        if reads && (has_rest || socket.poll_read_ready(cx).is_ready()) {
-            return Poll::Ready(Turn::Read);
-        }
-        Poll::Pending
-    }
-
-    /// Ready when nothing waits any more and the farewell is written. For direct outlets.
-    pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Outlet::Direct(socket) = &self.outlet else {
-            return Poll::Ready(Ok(()));
-        };
-        loop {
-            self.write_waiting()?;
-            if self.state.lock().backlog.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            std::task::ready!(socket.poll_write_ready(cx))?;
-        }
-    }
-
-    /// Writes what waits, as far as the socket takes it.
-    pub fn write_waiting(&self) -> io::Result<()> {
-        let Outlet::Direct(socket) = &self.outlet else {
-            return Ok(());
-        };
-        let mut state = self.state.lock();
-        let done = state.backlog.write_to(socket, self.door);
-        self.context.metrics.writes.inc_by(done.writes);
-        self.context.metrics.delivered.inc_by(done.messages);
-        self.pay(&mut state, done.replies);
-        if done.result.is_err() {
-            self.fail(&mut state);
-        }
-        done.result
-    }
-
-    /// The socket of a direct outlet.
-    pub fn socket(&self) -> Option<&TcpStream> {
-        match &self.outlet {
-            Outlet::Direct(socket) => Some(socket),
-            Outlet::Woken => None,
-        }
     }
 
     /// Notes the room whose count answers the client's heartbeats.
@@ -446,16 +367,6 @@ impl State {
     fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
-        }
-    }
-
-    fn wake_later(&mut self, cx: &Context<'_>) {
-        if !self
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(cx.waker()))
-        {
-            self.waker = Some(cx.waker().clone());
         }
     }
 }

@@ -5,6 +5,8 @@ mod policies;
 mod support;
 mod turns;
 
+use std::task::Context;
+
 use self::support::{LARGE, Peer, answer, flushed, limits, message, raw};
 use super::*;
 

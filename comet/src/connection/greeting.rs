@@ -40,8 +40,10 @@ pub(super) async fn greet(
         let reply = answer.map_err(|error| refuse(&error))?;
         Ok::<_, Farewell>((auth, reply))
     };
-    let (auth, reply) = timeout_at(deadline, asking)
-        .await
+    let asking = timeout_at(deadline, asking);
+    let asked = gateway.stopping.run_until_cancelled(asking).await;
+    let (auth, reply) = asked
+        .ok_or(CloseReason::GoingAway)?
         .map_err(|_| CloseReason::HandshakeTimeout)??;
     let session = Arc::new(Session {
         mid: reply.mid,

@@ -18,7 +18,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
-    addresses::Guest,
     channel::{Channel, Outlet},
     close::{CloseReason, CloseWhen, Farewell},
     gateway::Gateway,
@@ -31,7 +30,7 @@ use crate::{
 /// Serves a connection of the TCP door until it is closed.
 pub async fn serve_tcp(gateway: Arc<Gateway>, stream: TcpStream, client: SocketAddr) {
     let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
-    let presence = Presence::enter(&gateway, Door::Tcp, client);
+    let presence = Presence::enter(&gateway, Door::Tcp);
     let login = Login {
         door: Door::Tcp,
         client,
@@ -50,7 +49,7 @@ pub async fn serve_http(
     client: SocketAddr,
 ) {
     let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
-    let presence = Presence::enter(&gateway, Door::WebSocket, client);
+    let presence = Presence::enter(&gateway, Door::WebSocket);
     let handshake = Box::pin(door.serve(stream, client, deadline)).await;
     drop(door);
     match handshake {
@@ -91,18 +90,14 @@ struct Login {
 #[derive(Debug)]
 struct Presence {
     open: Gauge,
-    _guest: Guest,
 }
 
 impl Presence {
-    fn enter(gateway: &Gateway, door: Door, client: SocketAddr) -> Self {
+    fn enter(gateway: &Gateway, door: Door) -> Self {
         gateway.metrics.accepted(door).inc();
         let open = gateway.metrics.connections(door);
         open.inc();
-        Self {
-            open,
-            _guest: gateway.addresses.enter(client.ip()),
-        }
+        Self { open }
     }
 }
 
@@ -122,7 +117,11 @@ async fn serve(gateway: Arc<Gateway>, stream: TcpStream, mut intake: Intake, log
         context,
     ));
     match Box::pin(greeting::greet(&gateway, &channel, &mut intake, login)).await {
-        Ok(session) => online::run(&gateway, &channel, intake, session).await,
+        Ok(session) => {
+            let guest = gateway.addresses.enter(session.client.ip());
+            online::run(&gateway, &channel, intake, session).await;
+            drop(guest);
+        }
         Err(farewell) => {
             channel.close(&farewell, CloseWhen::Now);
         }

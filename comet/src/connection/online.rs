@@ -38,6 +38,10 @@ pub(super) async fn run(
         upstream: None,
         renew_at,
     };
+    if gateway.stopping.is_cancelled() {
+        // The bucket may have closed its connections before this one joined.
+        channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
+    }
     if let Err(farewell) = connection.serve(&mut intake).await {
         channel.close(&farewell, CloseWhen::Now);
     }

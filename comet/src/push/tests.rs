@@ -19,8 +19,12 @@ struct Stage {
 
 /// Two buckets with room for `inbox` pushes of each kind.
 fn stage(inbox: usize, wait: Human) -> Stage {
+    stage_of(2, inbox, wait)
+}
+
+fn stage_of(buckets: usize, inbox: usize, wait: Human) -> Stage {
     let mut config = Config::default();
-    config.bucket.size = 2;
+    config.bucket.size = buckets;
     config.bucket.inbox = inbox;
     config.push.wait = wait;
     let metrics = Arc::new(Metrics::default());
@@ -31,7 +35,7 @@ fn stage(inbox: usize, wait: Human) -> Stage {
         Arc::clone(&metrics),
         CancellationToken::new(),
     );
-    let mut gateway = Gateway::start(&config, logic, metrics);
+    let mut gateway = Gateway::start(&config, logic, metrics, CancellationToken::new());
     let (buckets, inboxes) = Buckets::unserved(&config.bucket);
     gateway.buckets = buckets;
     Stage {
@@ -151,19 +155,20 @@ async fn who_comes_into_the_room_while_a_push_waits_gets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_buckets_see_the_pushes_to_a_room_in_one_order_which_keeps_each_pushers() {
-    const EACH: i32 = 500;
-    let mut stage = stage(2000, LONG);
-    let room = stage.pusher.gateway.rooms.enter(&RoomId::new("live", "1"));
-    room.set_present(0, true);
-    room.set_present(1, true);
+    const BUCKETS: usize = 32;
+    const EACH: i32 = 1000;
+    // Many buckets, so that it takes long to hand out a push and others come between if they can.
+    let mut stage = stage_of(BUCKETS, 4000, LONG);
+    let room = RoomId::new("live", "1");
+    let room = stage.pusher.gateway.rooms.enter(&room);
+    (0..BUCKETS).for_each(|bucket| room.set_present(bucket, true));
     let lanes: Vec<_> = (0..4)
-        .map(|pusher| {
-            let lane = Arc::clone(&stage.pusher);
+        .map(|lane| {
+            let pusher = Arc::clone(&stage.pusher);
             tokio::spawn(async move {
                 for n in 0..EACH {
-                    lane.to_room("live://1", frame(pusher * EACH + n))
-                        .await
-                        .unwrap();
+                    let frame = frame(lane * EACH + n);
+                    pusher.to_room("live://1", frame).await.unwrap();
                 }
             })
         })
@@ -171,15 +176,16 @@ async fn all_buckets_see_the_pushes_to_a_room_in_one_order_which_keeps_each_push
     for lane in lanes {
         lane.await.unwrap();
     }
-    let [first, second] = [0, 1].map(|bucket| {
-        let inbox = &mut stage.inboxes[bucket].fanouts;
-        let pushes = std::iter::from_fn(|| inbox.try_recv().ok());
-        pushes.map(|push| seq_of(&push.frame)).collect::<Vec<_>>()
+    let seen = stage.inboxes.iter_mut().map(|inboxes| {
+        let inbox = &mut inboxes.fanouts;
+        let parts = std::iter::from_fn(|| inbox.try_recv().ok());
+        parts.map(|part| seq_of(&part.frame)).collect::<Vec<_>>()
     });
-    assert_eq!(first, second);
-    assert_eq!(first.len(), 4 * 500);
-    for pusher in 0..4 {
-        let own = first.iter().filter(|&&seq| seq / EACH == pusher);
+    let seen: Vec<_> = seen.collect();
+    assert_eq!(seen[0].len(), 4000);
+    assert!(seen.iter().all(|order| *order == seen[0]));
+    for lane in 0..4 {
+        let own = seen[0].iter().filter(|&&seq| seq / EACH == lane);
         assert!(own.is_sorted());
     }
 }

@@ -7,8 +7,10 @@
     reason = "all of it is test code"
 )]
 
+mod client;
 mod goim;
 mod lanes;
 mod logic_away;
+mod shutdown;
 mod slow_logic;
 mod support;

@@ -131,9 +131,8 @@ fn an_unauthenticated_service_is_moved_to_loopback() {
         assert_eq!(
             text.unwrap(),
             format!(
-                "listening on {given} instead of {asked}, because this service asks for neither a token nor a client \
-                 certificate: configure one of them, or set allowUnauthenticated = true for this listener if only a \
-                 private network leads there"
+                "listening on {given} instead of {asked}, because this service does not ask its callers who they are: \
+                 set allowUnauthenticated = true for this listener if only a private network leads there"
             )
         );
     }

@@ -1,6 +1,11 @@
 //! What a connection's task is told to do, and when it is woken.
 
-use std::{future::poll_fn, sync::atomic::AtomicUsize, task::Wake, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::atomic::AtomicUsize,
+    task::{Context, Poll, Wake},
+    time::Duration,
+};
 
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
