@@ -119,13 +119,13 @@ pub struct Lanes {
     /// Messages in one lane, waiting or without an answer. At 1,000 pushes a second, the 10 s of `retry` are 10,000; the rest is
     /// for bursts.
     pub messages: usize,
-    /// Their bytes with keys and 256 for each. Bodies are shared by lanes, so a hundred comets that are all away hold 64 MiB of
+    /// Their bytes with keys and about 300 for each. Bodies are shared by lanes, so a hundred comets that are all away hold 64 MiB of
     /// bodies of room messages, and 6.4 GiB only if each is owed its own.
     pub bytes: usize,
     /// Messages in one batch: enough that what a batch costs by itself is below a hundredth of what its messages cost.
     pub batch_messages: usize,
-    /// Bytes in one batch, unless one message alone has more. A sixteenth of `rpcClient.maxMessage`, so that no comet's own
-    /// limit stands in the way.
+    /// Bytes in one batch, unless one message alone has more. A sixteenth of what comets take in one message; beyond
+    /// `rpcClient.maxMessage` that is the limit.
     pub batch_bytes: usize,
     /// Batches without an answer. A comet answers in order when connections have a message, so a fan-out of 100 ms holds up the
     /// answers behind it, not the messages, while 16 batches are enough.

@@ -48,7 +48,8 @@ use crate::{
 /// Bytes of a stream and of a connection that may be under way, as goim's clients have it.
 const WINDOW: u32 = 16 << 20;
 
-/// What a message takes beside its body and its keys: identity, position, target and framing, in memory and on the wire.
+/// What a message takes beside its body, its keys and its stream's name: identity, numbers and framing, in memory and on the
+/// wire.
 const OVERHEAD: usize = 256;
 
 /// Makes the lanes of one process.
@@ -148,7 +149,7 @@ impl Lane {
         let items: Vec<Item> = targets
             .into_iter()
             .map(|target| Item {
-                bytes: OVERHEAD + message.body_len() + target.bytes(),
+                bytes: OVERHEAD + lane.stream.len() + message.body_len() + target.bytes(),
                 target,
                 message: message.clone(),
                 since,

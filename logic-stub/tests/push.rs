@@ -4,48 +4,12 @@
 
 mod support;
 
-use logic_stub::config::FixedComet;
-use protocol::{
-    Header,
-    grpc::goim::{
-        comet::{BroadcastReq, BroadcastRoomReq, PushMsgReq},
-        logic::{CometInfo, ConnectionRef},
-        protocol::Proto,
-    },
-    op,
+use protocol::grpc::goim::{
+    comet::{BroadcastReq, BroadcastRoomReq},
+    logic::CometInfo,
 };
 use serde_json::json;
-use support::{FakeComet, Running, Told, config, start};
-use tonic::Status;
-
-/// The body as it travels: the client's frame inside of a Raw.
-fn raw(operation: i32, body: &str) -> Proto {
-    let mut frame = Vec::new();
-    Header::push(operation).encode(body.as_bytes(), &mut frame);
-    Proto {
-        ver: 1,
-        op: op::RAW,
-        seq: 0,
-        body: frame.into(),
-    }
-}
-
-fn told_keys(keys: &[&str], operation: i32, body: &str) -> Told {
-    let keys = keys.iter().map(|&key| key.to_owned()).collect();
-    Told::Keys(PushMsgReq {
-        keys,
-        proto: Some(raw(operation, body)),
-        proto_op: operation,
-    })
-}
-
-fn connection(epoch: u64, id: u64) -> ConnectionRef {
-    ConnectionRef {
-        epoch,
-        id,
-        ..ConnectionRef::default()
-    }
-}
+use support::{FakeComet, Running, Told, config, connection, raw, start, told_keys};
 
 /// Two comets with a lease and three clients: a1 and a2 at a, b1 at b; a1 and b1 are user 7.
 async fn two_comets() -> (Running, FakeComet, FakeComet) {
@@ -176,103 +140,6 @@ async fn a_comet_without_an_address_is_named_and_the_others_are_served() {
 }
 
 #[tokio::test]
-async fn what_goims_comet_refuses_is_reported_with_its_reason() {
-    let full = Status::resource_exhausted("inboxes are full");
-    for (status, reason) in [
-        (full, "busy"),
-        (Status::invalid_argument("what?"), "refused"),
-        (Status::deadline_exceeded("late"), "unconfirmed"),
-    ] {
-        let logic = start(config());
-        let comet = FakeComet::answering(Err(status)).await;
-        logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
-        let answer = logic
-            .post("/goim/push/all?operation=1000&report=1", "hi")
-            .await;
-        assert_eq!(answer["code"], 0);
-        assert_eq!(answer["data"]["lost"], json!({reason: 1}));
-    }
-}
-
-#[tokio::test]
-async fn what_waits_for_a_room_of_goims_comet_goes_in_one_call() {
-    let logic = start(config());
-    let mut comet = FakeComet::gated(Ok(()), 0).await;
-    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
-    let path = |room: &str| format!("/goim/push/room?operation=1000&type=live&room={room}");
-    let frames = |bodies: &[String]| {
-        let frames = bodies.iter().flat_map(|body| raw(1000, body).body);
-        Some(Proto {
-            body: frames.collect(),
-            ..raw(1000, "")
-        })
-    };
-    let told = |room: &str, bodies: &[String]| {
-        Told::Room(BroadcastRoomReq {
-            room_id: format!("live://{room}"),
-            proto: frames(bodies),
-        })
-    };
-    logic.post(&path("1"), "first").await;
-    assert_eq!(comet.told().await, told("1", &["first".to_owned()]));
-    let bodies: Vec<String> = (0..25).map(|n| n.to_string()).collect();
-    for body in &bodies {
-        logic.post(&path("1"), body).await;
-        if body == "3" {
-            logic.post(&path("2"), "other").await;
-        }
-    }
-    comet.told_nothing_more();
-    comet.let_through(1);
-    // Both rooms at once, and goim's 20 messages of one.
-    let mut both = [comet.told().await, comet.told().await];
-    both.sort_by_key(|told| matches!(told, Told::Room(room) if room.room_id == "live://2"));
-    assert_eq!(
-        both,
-        [told("1", &bodies[..20]), told("2", &["other".to_owned()])]
-    );
-    comet.told_nothing_more();
-    comet.let_through(3);
-    assert_eq!(comet.told().await, told("1", &bodies[20..]));
-}
-
-#[tokio::test]
-async fn goims_comet_gets_one_push_after_the_other_for_one_key() {
-    let logic = start(config());
-    let mut comet = FakeComet::gated(Ok(()), 0).await;
-    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
-    for key in ["k1", "k2", "k3"] {
-        let token = json!({"mid": 7, "key": key}).to_string();
-        logic
-            .connect_as("a", &token, connection(1, 1))
-            .await
-            .unwrap();
-    }
-    let push = async |keys: &str, body: &str| {
-        let path = format!("/goim/push/keys?operation=1000{keys}");
-        assert_eq!(logic.post(&path, body).await["code"], 0);
-    };
-    push("&keys=k1", "1").await;
-    assert_eq!(comet.told().await, told_keys(&["k1"], 1000, "1"));
-    push("&keys=k1&keys=k2", "2").await;
-    push("&keys=k2", "3").await;
-    push("&keys=k3", "4").await;
-    comet.let_through(1);
-    let mut round = [comet.told().await, comet.told().await];
-    round.sort_by_key(|told| matches!(told, Told::Keys(keys) if keys.keys == ["k3"]));
-    assert_eq!(
-        round,
-        [
-            told_keys(&["k1", "k2"], 1000, "2"),
-            told_keys(&["k3"], 1000, "4")
-        ]
-    );
-    comet.told_nothing_more();
-    comet.let_through(3);
-    assert_eq!(comet.told().await, told_keys(&["k2"], 1000, "3"));
-}
-
-#[tokio::test]
 async fn many_keys_are_cut_into_calls() {
     let mut config = config();
     config.rpc_client.keys_per_call = 2;
@@ -302,38 +169,6 @@ async fn many_keys_are_cut_into_calls() {
     }
     calls.sort();
     assert_eq!(calls, [vec!["k1", "k2"], vec!["k3", "k4"], vec!["k5"]]);
-}
-
-#[tokio::test]
-async fn goims_own_comet_is_reached_by_the_list() {
-    let mut comet = FakeComet::start().await;
-    let mut config = config();
-    let grpc_address = comet.addr.to_string();
-    config.comets.fixed = vec![FixedComet {
-        server: "goims".to_owned(),
-        grpc_address,
-        ..FixedComet::default()
-    }];
-    let logic = start(config);
-    logic
-        .connect("goims", r#"{"mid":7,"key":"k"}"#)
-        .await
-        .unwrap();
-    let answer = logic.post("/goim/push/keys?operation=5&keys=k", "hi").await;
-    assert_eq!(answer["code"], 0);
-    assert_eq!(comet.told().await, told_keys(&["k"], 5, "hi"));
-    // Its sessions are known, but no list says where this one is.
-    logic
-        .connect("elsewhere", r#"{"mid":8,"key":"k2"}"#)
-        .await
-        .unwrap();
-    let answer = logic
-        .post("/goim/push/keys?operation=5&keys=k2", "hi")
-        .await;
-    assert_eq!(
-        answer["message"],
-        "not taken by comet elsewhere (not known)"
-    );
 }
 
 #[tokio::test]

@@ -11,7 +11,10 @@ use protocol::{
     },
     op,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc,
+    oneshot::{self, error::TryRecvError},
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Pending, PushError, Pusher, new_id, positions::Positions};
@@ -22,6 +25,11 @@ use crate::{
 
 /// Bytes of the reason that a kicked client is told: with the JSON around it, it fits a Close frame's 123.
 const MAX_REASON: usize = 100;
+
+/// Receipts, and absent keys in them before the last, that go together: with keys of 256 bytes, 2.5 MiB, below any limit of a
+/// gRPC message that is in use.
+const MAX_RECEIPTS: usize = 256;
+const MAX_NAMED: usize = 10_000;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -160,9 +168,10 @@ impl Comet for CometV1 {
     ) -> Result<Response<Self::PushStream>, Status> {
         let (receipts, sent) = mpsc::channel(self.pusher.config.lane);
         tokio::spawn(self.clone().take(request.into_inner(), receipts));
-        let stream = futures_util::stream::unfold(sent, async |mut sent: mpsc::Receiver<Sent>| {
-            let receipts = next_receipts(&mut sent).await?;
-            Some((Ok(receipts), sent))
+        let owed = Owed { sent, next: None };
+        let stream = futures_util::stream::unfold(owed, async |mut owed: Owed| {
+            let receipts = owed.receipts().await?;
+            Some((Ok(receipts), owed))
         });
         Ok(Response::new(Box::pin(stream)))
     }
@@ -210,25 +219,61 @@ impl Comet for CometV1 {
     }
 }
 
-/// Waits for the next receipt, and takes those behind it that are ready too.
-async fn next_receipts(sent: &mut mpsc::Receiver<Sent>) -> Option<Receipts> {
-    let first = sent.recv().await?;
-    let mut receipts = vec![receipt(first).await];
-    while let Ok(next) = sent.try_recv() {
-        receipts.push(receipt(next).await);
-        if receipts.len() >= 256 {
-            break;
-        }
-    }
-    Some(Receipts { receipts })
+/// The messages of one lane whose receipts are owed, in order.
+struct Owed {
+    sent: mpsc::Receiver<Sent>,
+    /// The first of them, when it was looked at and was not ready.
+    next: Option<Sent>,
 }
 
-async fn receipt(sent: Sent) -> Receipt {
-    let Sent { id, result } = sent;
-    let outcome = match result {
-        Ok(pending) => pending.await.map_err(|_| refusal(&PushError::Stopping)),
-        Err(refusal) => Err(refusal),
-    };
+impl Owed {
+    /// Waits for the next receipt, and takes those behind it that are ready too.
+    async fn receipts(&mut self) -> Option<Receipts> {
+        let first = match self.next.take() {
+            Some(next) => next,
+            None => self.sent.recv().await?,
+        };
+        let mut receipts = vec![first.receipt().await];
+        let mut named = receipts[0].absent_keys.len();
+        while receipts.len() < MAX_RECEIPTS && named < MAX_NAMED {
+            let Ok(mut next) = self.sent.try_recv() else {
+                break;
+            };
+            let Some(ready) = next.ready() else {
+                self.next = Some(next);
+                break;
+            };
+            named += ready.absent_keys.len();
+            receipts.push(ready);
+        }
+        Some(Receipts { receipts })
+    }
+}
+
+impl Sent {
+    async fn receipt(self) -> Receipt {
+        let outcome = match self.result {
+            Ok(pending) => pending.await.map_err(|_| refusal(&PushError::Stopping)),
+            Err(refusal) => Err(refusal),
+        };
+        receipt(self.id, outcome)
+    }
+
+    /// The receipt, if the outcome is there.
+    fn ready(&mut self) -> Option<Receipt> {
+        let outcome = match &mut self.result {
+            Ok(pending) => match pending.try_recv() {
+                Ok(outcome) => Ok(outcome),
+                Err(TryRecvError::Closed) => Err(refusal(&PushError::Stopping)),
+                Err(TryRecvError::Empty) => return None,
+            },
+            Err(refusal) => Err(std::mem::take(refusal)),
+        };
+        Some(receipt(std::mem::take(&mut self.id), outcome))
+    }
+}
+
+fn receipt(id: Vec<u8>, outcome: Result<Outcome, (Refusal, String)>) -> Receipt {
     match outcome {
         Ok(Outcome {
             counts,

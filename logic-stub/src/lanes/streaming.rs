@@ -120,6 +120,7 @@ impl<'a> Stream<'a> {
     /// The next messages in order, those first that an earlier call had not got a receipt for.
     fn next_batch(&mut self) -> Vec<Message> {
         let config = &self.lane.setup.config;
+        let max_bytes = config.batch_bytes.min(self.lane.largest());
         let mut messages = Vec::new();
         let mut bytes = 0;
         while messages.len() < config.batch_messages {
@@ -130,7 +131,7 @@ impl<'a> Stream<'a> {
                 break;
             };
             bytes += item.bytes;
-            if !messages.is_empty() && bytes > config.batch_bytes {
+            if !messages.is_empty() && bytes > max_bytes {
                 break;
             }
             messages.push(self.lane.message(item));

@@ -1,21 +1,32 @@
-//! A comet that speaks `comet.v1` and does what the test tells it, message by message.
+//! A comet that speaks `comet.v1` and does what the test tells it, message by message; and pushes to it.
 
 use std::{collections::VecDeque, net::SocketAddr, pin::Pin};
 
+use common::config::Human;
 use futures_util::Stream;
+use logic_stub::Config;
 use protocol::grpc::{
     comet::v1::{
         KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
         comet_server::{Comet, CometServer},
     },
-    goim::logic::CometInfo,
+    goim::logic::{CometInfo, ConnectionRef},
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use super::within;
+use super::{Running, config, http, start, within};
+
+/// A push to a room, without and with a report.
+pub const ROOM: &str = "/goim/push/room?operation=1000&type=live&room=1";
+pub const REPORT: &str = "/goim/push/room?operation=1000&type=live&room=1&report=1";
 
 /// The comet. Dropped, nobody listens at its address any more.
 pub struct LaneComet {
@@ -142,6 +153,54 @@ pub fn taken(message: &Message, count: u64) -> Receipt {
 
 pub fn body(message: &Message) -> String {
     String::from_utf8(message.body.to_vec()).unwrap()
+}
+
+/// A configuration whose reports and lanes wait as long as a test does.
+pub fn patient() -> Config {
+    let mut config = config();
+    config.lanes.report = Human::secs(60);
+    config.lanes.retry = Human::secs(60);
+    config.lanes.reconnect = Human::millis(10);
+    config
+}
+
+/// One comet with a lease.
+pub async fn one_comet(config: Config) -> (Running, LaneComet) {
+    let logic = start(config);
+    let comet = LaneComet::start().await;
+    logic.renew("a", Some(comet.info(1)), &[]).await.unwrap();
+    (logic, comet)
+}
+
+pub async fn push(logic: &Running, path: &str, body: &str) {
+    let answer = logic.post(path, body).await;
+    assert_eq!(answer, json!({"code": 0, "message": ""}));
+}
+
+/// A push whose answer is waited for elsewhere.
+pub fn ask(logic: &Running, path: &'static str, body: &'static str) -> JoinHandle<Value> {
+    let addr = logic.stub.http_addr();
+    tokio::spawn(async move { http(addr, "POST", path, body.as_bytes()).await.1 })
+}
+
+pub async fn connect(logic: &Running, server: &str, key: &str, epoch: u64) {
+    let connection = ConnectionRef {
+        epoch,
+        id: 1,
+        ..ConnectionRef::default()
+    };
+    let token = json!({"mid": 7, "key": key}).to_string();
+    logic.connect_as(server, &token, connection).await.unwrap();
+}
+
+/// Waits until nobody listens.
+pub async fn until_refused(addr: SocketAddr) {
+    within(async {
+        while TcpStream::connect(addr).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 struct Scripted(mpsc::UnboundedSender<Call>);

@@ -12,16 +12,21 @@ pub mod lane;
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use logic_stub::{Builder, Config, LogicStub, metrics::Metrics};
-use protocol::grpc::goim::{
-    comet::{
-        BroadcastReply, BroadcastReq, BroadcastRoomReply, BroadcastRoomReq, PushMsgReply,
-        PushMsgReq, RoomsReply, RoomsReq,
-        comet_server::{self, CometServer},
+use protocol::{
+    Header,
+    grpc::goim::{
+        comet::{
+            BroadcastReply, BroadcastReq, BroadcastRoomReply, BroadcastRoomReq, PushMsgReply,
+            PushMsgReq, RoomsReply, RoomsReq,
+            comet_server::{self, CometServer},
+        },
+        logic::{
+            CometInfo, ConnectReply, ConnectReq, ConnectionRef, OnlineReply, OnlineReq,
+            logic_client::LogicClient,
+        },
+        protocol::Proto,
     },
-    logic::{
-        CometInfo, ConnectReply, ConnectReq, ConnectionRef, OnlineReply, OnlineReq,
-        logic_client::LogicClient,
-    },
+    op,
 };
 use serde_json::Value;
 use tokio::{
@@ -196,6 +201,35 @@ pub async fn http(addr: SocketAddr, method: &str, path: &str, body: &[u8]) -> (u
         status,
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")),
     )
+}
+
+/// The body as it travels: the client's frame inside of a Raw.
+pub fn raw(operation: i32, body: &str) -> Proto {
+    let mut frame = Vec::new();
+    Header::push(operation).encode(body.as_bytes(), &mut frame);
+    Proto {
+        ver: 1,
+        op: op::RAW,
+        seq: 0,
+        body: frame.into(),
+    }
+}
+
+pub fn told_keys(keys: &[&str], operation: i32, body: &str) -> Told {
+    let keys = keys.iter().map(|&key| key.to_owned()).collect();
+    Told::Keys(PushMsgReq {
+        keys,
+        proto: Some(raw(operation, body)),
+        proto_op: operation,
+    })
+}
+
+pub fn connection(epoch: u64, id: u64) -> ConnectionRef {
+    ConnectionRef {
+        epoch,
+        id,
+        ..ConnectionRef::default()
+    }
 }
 
 /// What a comet was told.

@@ -34,9 +34,10 @@ impl Answer {
     }
 }
 
-/// Pushes by `keys`, `mids`, `room` or `all`, and has it accepted.
+/// Pushes by `keys`, `mids`, `room` or `all`, and waits until comet has answered.
 pub async fn push(addr: SocketAddr, kind: &str, query: &str, body: &str) {
-    let answer = post(addr, &format!("/goim/push/{kind}?{query}"), body.as_bytes()).await;
+    let path = format!("/goim/push/{kind}?{query}&report=1");
+    let answer = post(addr, &path, body.as_bytes()).await;
     assert_eq!(answer.verdict(), (0, String::new()), "push {kind}?{query}");
 }
 
