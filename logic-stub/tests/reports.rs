@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use common::config::Human;
 use logic_stub::{LogicStub, clock::Clock};
 use parking_lot::Mutex;
-use protocol::grpc::comet::v1::{Receipt, Refusal};
+use protocol::{
+    MessageId,
+    grpc::comet::v1::{Receipt, Refusal},
+};
 use serde_json::json;
 use support::{
     Running,
@@ -114,11 +117,7 @@ async fn a_report_adds_up_what_the_comets_say() {
     let same = at_b.message().await;
     assert_eq!(same.id, message.id);
     at_b.answer(vec![taken(&same, 10)]).await;
-    let id: String = message
-        .id
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let id = MessageId::try_from(&message.id[..]).unwrap().to_string();
     // Version 7 of RFC 9562.
     assert_eq!(&id[12..13], "7");
     let data = json!({
@@ -129,12 +128,12 @@ async fn a_report_adds_up_what_the_comets_say() {
     assert_eq!(reported.await.unwrap(), answer);
     let metrics = logic.metrics();
     let counts = [
-        &metrics.taken,
-        &metrics.absent,
-        &metrics.filtered,
-        &metrics.dropped,
+        metrics.taken.get(),
+        metrics.absent.get(),
+        metrics.filtered.get(),
+        metrics.dropped.get(),
     ];
-    assert_eq!(counts.map(|counter| counter.get()), [15, 1, 2, 3]);
+    assert_eq!(counts, [15, 1, 2, 3]);
     assert_eq!(metrics.pushes("room").get(), 1);
 }
 

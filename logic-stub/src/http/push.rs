@@ -36,8 +36,8 @@ pub(super) async fn keys(
     }
     let push = Push::read(&state, &query, operation, body).await?;
     let pusher = &state.logic.pusher;
-    let pushed = pusher.keys(&push.message, keys, push.report.as_ref()).await;
-    push.answer(&state, pushed.map(|names| absent(&names)))
+    let outcome = pusher.keys(&push.message, keys, push.report.as_ref()).await;
+    push.answer(&state, outcome.map(|names| absent(&names)))
         .await
 }
 
@@ -51,8 +51,8 @@ pub(super) async fn mids(
     let mids: Vec<i64> = query.list("mids", state.logic.config.http_server.max_values)?;
     let push = Push::read(&state, &query, operation, body).await?;
     let pusher = &state.logic.pusher;
-    let pushed = pusher.mids(&push.message, mids, push.report.as_ref()).await;
-    push.answer(&state, pushed.map(|names| absent(&names)))
+    let outcome = pusher.mids(&push.message, mids, push.report.as_ref()).await;
+    push.answer(&state, outcome.map(|names| absent(&names)))
         .await
 }
 
@@ -72,8 +72,8 @@ pub(super) async fn room(
     }
     let push = Push::read(&state, &query, operation, body).await?;
     let pusher = &state.logic.pusher;
-    let pushed = pusher.room(&push.message, room, push.report.as_ref());
-    push.answer(&state, pushed.map(|()| String::new())).await
+    let outcome = pusher.room(&push.message, room, push.report.as_ref());
+    push.answer(&state, outcome.map(|()| String::new())).await
 }
 
 /// `?operation=&speed=&report=`
@@ -89,8 +89,8 @@ pub(super) async fn everyone(
     }
     let push = Push::read(&state, &query, operation, body).await?;
     let pusher = &state.logic.pusher;
-    let pushed = pusher.everyone(&push.message, speed, push.report.as_ref());
-    push.answer(&state, pushed.map(|()| String::new())).await
+    let outcome = pusher.everyone(&push.message, speed, push.report.as_ref());
+    push.answer(&state, outcome.map(|()| String::new())).await
 }
 
 /// One request. Until its message is in the lanes, a pusher that hangs up ends it, and nobody has got it; after that, it goes
