@@ -240,6 +240,14 @@ impl Actor {
                 // Whoever asked may have gone.
                 let _ = kicked.send(count);
             }
+            Control::List(from, count, listed) => {
+                let mut some = Vec::new();
+                let next = self.members.serve_all(from, count, u64::MAX, |member| {
+                    some.push((Arc::clone(&member.session), Arc::clone(&member.channel)));
+                });
+                // Whoever asked may have given up.
+                let _ = listed.send((some, next));
+            }
             Control::CloseAll(farewell, when) => {
                 for member in self.members.all() {
                     member.channel.close(&farewell, when);
@@ -250,8 +258,7 @@ impl Actor {
 
     fn join(&mut self, join: Join) {
         let Join {
-            key,
-            mid,
+            session,
             channel,
             room,
             accepts,
@@ -260,15 +267,16 @@ impl Actor {
         } = join;
         let older = self
             .members
-            .insert(Arc::clone(&key), mid, Arc::clone(&channel), accepts);
+            .insert(Arc::clone(&session), Arc::clone(&channel), accepts);
         if let Some(older) = older {
-            let same_mid = older.mid == mid;
+            let same_mid = older.session.mid == session.mid;
             older
                 .channel
                 .close(&CloseReason::Replaced { same_mid }.into(), CloseWhen::Now);
         }
         if room.is_some() {
-            self.members.change_room(&key, channel.id(), room.as_ref());
+            self.members
+                .change_room(&session.key, channel.id(), room.as_ref());
         }
         self.context.metrics.logins(channel.door()).inc();
         let reply = Reply {
@@ -375,7 +383,7 @@ impl Reply {
 }
 
 fn identity(member: &super::members::Member) -> (Arc<str>, u64) {
-    (Arc::clone(&member.key), member.channel.id())
+    (Arc::clone(&member.session.key), member.channel.id())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::{
     channel::Channel,
+    logic::Session,
     room::{Room, Rooms},
 };
 
@@ -18,8 +19,7 @@ const SPARSE: usize = 64;
 /// A connection in its bucket.
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) key: Arc<str>,
-    pub(super) mid: i64,
+    pub(super) session: Arc<Session>,
     pub(super) channel: Arc<Channel>,
     /// Sorted.
     accepts: Box<[i32]>,
@@ -79,20 +79,20 @@ impl Members {
         }
     }
 
-    /// Puts a connection under its key. The one that had the key is taken out of everything and returned.
+    /// Puts a connection under its session's key. The one that had the key is taken out of everything and returned.
     pub(super) fn insert(
         &mut self,
-        key: Arc<str>,
-        mid: i64,
+        session: Arc<Session>,
         channel: Arc<Channel>,
         accepts: Vec<i32>,
     ) -> Option<Member> {
-        let older = self.slot_of(&key).map(|slot| self.remove_slot(slot));
+        let older = self
+            .slot_of(&session.key)
+            .map(|slot| self.remove_slot(slot));
         self.joins += 1;
-        let hash = self.hasher.hash_one(&*key);
+        let hash = self.hasher.hash_one(&*session.key);
         let slot = self.slots.insert(Member {
-            key,
-            mid,
+            session,
             channel,
             accepts: sorted(accepts),
             seats: SmallVec::new(),
@@ -104,7 +104,9 @@ impl Members {
             hasher,
             ..
         } = self;
-        by_key.insert_unique(hash, slot, |&slot| hasher.hash_one(&*slots[slot].key));
+        by_key.insert_unique(hash, slot, |&slot| {
+            hasher.hash_one(&*slots[slot].session.key)
+        });
         older
     }
 
@@ -227,7 +229,7 @@ impl Members {
     fn slot_of(&self, key: &str) -> Option<usize> {
         let hash = self.hasher.hash_one(key);
         self.by_key
-            .find(hash, |&slot| &*self.slots[slot].key == key)
+            .find(hash, |&slot| &*self.slots[slot].session.key == key)
             .copied()
     }
 
@@ -238,7 +240,7 @@ impl Members {
 
     fn remove_slot(&mut self, slot: usize) -> Member {
         self.leave_rooms(slot);
-        let hash = self.hasher.hash_one(&*self.slots[slot].key);
+        let hash = self.hasher.hash_one(&*self.slots[slot].session.key);
         if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }

@@ -128,7 +128,7 @@ async fn register(
     channel: &Arc<Channel>,
     auth: Header,
     reply: ConnectReply,
-    session: &Session,
+    session: &Arc<Session>,
 ) -> Result<(), Farewell> {
     let (joined, answered) = oneshot::channel();
     let join = admit(gateway, channel, auth, reply, session, joined)?;
@@ -147,7 +147,7 @@ fn admit(
     channel: &Arc<Channel>,
     auth: Header,
     reply: ConnectReply,
-    session: &Session,
+    session: &Arc<Session>,
     joined: oneshot::Sender<()>,
 ) -> Result<Join, Farewell> {
     let ConnectReply {
@@ -173,8 +173,7 @@ fn admit(
     channel.set_silence(Tick::from(silence));
     channel.hear(gateway.channels.clock.now());
     Ok(Join {
-        key: Arc::clone(&session.key),
-        mid: session.mid,
+        session: Arc::clone(session),
         channel: Arc::clone(channel),
         room,
         accepts,

@@ -5,9 +5,11 @@
 //! - [`Logic`]: the calls
 //! - `targets`: the addresses, from a list and DNS
 //! - [`goodbye`]: Disconnects, retried while logic is away
+//! - [`register`]: all sessions once more, after logic has lost them
 //! - [`renew`]: RenewOnline, comet's sign of life
 
 pub mod goodbye;
+pub mod register;
 pub mod renew;
 mod targets;
 
@@ -52,6 +54,22 @@ pub struct Session {
     pub door: Door,
     /// From where.
     pub client: SocketAddr,
+}
+
+#[cfg(test)]
+impl Session {
+    /// One for tests that need only this.
+    pub(crate) fn of(key: &str, mid: i64, id: u64) -> Arc<Self> {
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let door = Door::Tcp;
+        Arc::new(Self {
+            mid,
+            key: key.into(),
+            id,
+            door,
+            client,
+        })
+    }
 }
 
 /// Logic, as comet calls it. Cheap to clone.
