@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     BucketContext, Control, Fanout, Identity, Join, PacedSlice, Reply, Single, Whom,
     fanout::{self, JoinLimits, Joined, Keyed, Running},
-    members::Members,
+    members::{Inserted, Members},
     tally::Counts,
 };
 use crate::{
@@ -265,14 +265,22 @@ impl Actor {
             auth,
             joined,
         } = join;
-        let older = self
+        let inserted = self
             .members
             .insert(Arc::clone(&session), Arc::clone(&channel), accepts);
-        if let Some(older) = older {
-            let same_mid = older.session.mid == session.mid;
-            older
-                .channel
-                .close(&CloseReason::Replaced { same_mid }.into(), CloseWhen::Now);
+        match inserted {
+            Inserted::First => {}
+            Inserted::Replacing(earlier) => {
+                let same_mid = earlier.session.mid == session.mid;
+                let farewell = CloseReason::Replaced { same_mid }.into();
+                earlier.channel.close(&farewell, CloseWhen::Now);
+            }
+            Inserted::TooLate { same_mid } => {
+                let farewell = CloseReason::Replaced { same_mid }.into();
+                channel.close(&farewell, CloseWhen::Now);
+                let _ = joined.send(());
+                return;
+            }
         }
         if room.is_some() {
             self.members

@@ -29,6 +29,20 @@ pub(super) struct Member {
     joined: u64,
 }
 
+/// What became of a login.
+#[derive(Debug)]
+pub(super) enum Inserted {
+    /// Nobody had the key.
+    First,
+    /// This one had the key.
+    Replacing(Member),
+    /// One that logged in later has the key.
+    TooLate {
+        /// As the same user.
+        same_mid: bool,
+    },
+}
+
 /// A member's place in a room.
 #[derive(Debug)]
 struct Seat {
@@ -79,16 +93,21 @@ impl Members {
         }
     }
 
-    /// Puts a connection under its session's key. The one that had the key is taken out of everything and returned.
+    /// Puts a connection under its session's key, unless one has it that logged in later. An earlier one is taken out of
+    /// everything.
     pub(super) fn insert(
         &mut self,
         session: Arc<Session>,
         channel: Arc<Channel>,
         accepts: Vec<i32>,
-    ) -> Option<Member> {
-        let older = self
-            .slot_of(&session.key)
-            .map(|slot| self.remove_slot(slot));
+    ) -> Inserted {
+        let present = self.slot_of(&session.key);
+        let later = present.map(|slot| &self.slots[slot]);
+        if let Some(later) = later.filter(|later| later.channel.id() > channel.id()) {
+            let same_mid = later.session.mid == session.mid;
+            return Inserted::TooLate { same_mid };
+        }
+        let earlier = present.map(|slot| self.remove_slot(slot));
         self.joins += 1;
         let hash = self.hasher.hash_one(&*session.key);
         let slot = self.slots.insert(Member {
@@ -107,7 +126,7 @@ impl Members {
         by_key.insert_unique(hash, slot, |&slot| {
             hasher.hash_one(&*slots[slot].session.key)
         });
-        older
+        earlier.map_or(Inserted::First, Inserted::Replacing)
     }
 
     /// Takes a connection out, if the key is still its own.

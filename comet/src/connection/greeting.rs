@@ -33,6 +33,8 @@ pub(super) async fn greet(
     } = login;
     let asking = async {
         let (auth, token) = read_auth(gateway, channel, intake).await?;
+        // Now, not at accept: of two logins with one key, the later one wins, whichever connection was opened first.
+        channel.identify(gateway.next_connection_id());
         let answer = gateway
             .logic
             .connect(channel.id(), door, client, &cookie, token)
@@ -184,6 +186,7 @@ fn admit(
 
 fn refuse(error: &CallError) -> Farewell {
     match error {
+        CallError::Superseded => CloseReason::Replaced { same_mid: true }.into(),
         CallError::Refused(why) => {
             tracing::debug!(%why, "a login is refused");
             CloseReason::AuthRefused.into()

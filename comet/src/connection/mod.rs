@@ -108,14 +108,8 @@ impl Drop for Presence {
 }
 
 async fn serve(gateway: Arc<Gateway>, stream: TcpStream, mut intake: Intake, login: Login) {
-    let id = gateway.next_connection_id();
     let context = Arc::clone(&gateway.channels);
-    let channel = Arc::new(Channel::new(
-        id,
-        login.door,
-        Outlet::Direct(stream),
-        context,
-    ));
+    let channel = Arc::new(Channel::new(0, login.door, Outlet::Direct(stream), context));
     match Box::pin(greeting::greet(&gateway, &channel, &mut intake, login)).await {
         Ok(session) => {
             let guest = gateway.addresses.enter(session.client.ip());
@@ -128,7 +122,7 @@ async fn serve(gateway: Arc<Gateway>, stream: TcpStream, mut intake: Intake, log
     }
     Box::pin(farewell::say(&gateway.protocol, &channel)).await;
     let reason = channel.closing().unwrap_or(CloseReason::Internal);
-    tracing::debug!(id, reason = reason.label(), "closed");
+    tracing::debug!(id = channel.id(), reason = reason.label(), "closed");
     gateway.metrics.closes(reason.label()).inc();
 }
 

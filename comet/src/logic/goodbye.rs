@@ -76,6 +76,7 @@ async fn tell(logic: &Logic, metrics: &Metrics, session: &Session, give_up: Inst
     for attempt in 0.. {
         match logic.disconnect(session).await {
             Ok(_) => return,
+            Err(CallError::Superseded) => return,
             Err(CallError::Refused(why)) => {
                 tracing::warn!(key = %session.key, why, "logic refuses a Disconnect");
                 break;

@@ -33,6 +33,9 @@ use crate::{config::Config, metrics::Metrics, transport::Door};
 /// Why a call to logic has no answer to go by.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// Logic answered: the key has logged in again since.
+    #[error("the key has logged in again")]
+    Superseded,
     /// Logic answered: no.
     #[error("logic refuses: {0}")]
     Refused(String),
@@ -231,7 +234,10 @@ impl Logic {
                 }
                 Err(status) if is_refusal(&status) => {
                     self.0.metrics.logic_calls(name, "refused").inc();
-                    return Err(CallError::Refused(status.message().to_owned()));
+                    return Err(match status.code() {
+                        Code::Aborted => CallError::Superseded,
+                        _ => CallError::Refused(status.message().to_owned()),
+                    });
                 }
                 Err(status) => {
                     self.0.metrics.logic_calls(name, "unavailable").inc();
@@ -249,11 +255,7 @@ fn is_refusal(status: &Status) -> bool {
     use std::error::Error as _;
     let passing = matches!(
         status.code(),
-        Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Cancelled
-            | Code::ResourceExhausted
-            | Code::Aborted
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
     );
     !passing && status.source().is_none()
 }

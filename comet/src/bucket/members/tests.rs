@@ -140,7 +140,12 @@ impl World {
             vec![1000],
         );
         let known = self.model.insert(key, (id, room)).map(|(id, _)| id);
-        assert_eq!(older.map(|member| member.channel.id()), known);
+        let older = match older {
+            Inserted::First => None,
+            Inserted::Replacing(member) => Some(member.channel.id()),
+            Inserted::TooLate { .. } => panic!("ids grow here"),
+        };
+        assert_eq!(older, known);
         if let Some(older) = known {
             self.gone(key, older, true);
         }
@@ -362,4 +367,19 @@ fn empty_places_are_passed_in_bounded_steps() {
     }
     assert_eq!(served, [499]);
     assert!(steps >= 500 / SPARSE);
+}
+
+#[test]
+fn a_login_that_comes_after_a_later_one_changes_nothing() {
+    let mut members = Members::new(0, Arc::default());
+    let context = context();
+    members.insert(Session::of("a", 7, 2), channel(2, &context), vec![]);
+    let mut insert =
+        |mid, id| members.insert(Session::of("a", mid, id), channel(id, &context), vec![]);
+    assert!(matches!(insert(7, 1), Inserted::TooLate { same_mid: true }));
+    assert!(matches!(
+        insert(8, 1),
+        Inserted::TooLate { same_mid: false }
+    ));
+    assert!(matches!(insert(7, 3), Inserted::Replacing(older) if older.channel.id() == 2));
 }
