@@ -16,12 +16,13 @@
 //!
 //! # Layout
 //!
-//! - `place`, `wire`: where Redis is, and the way to it
+//! - `place`, `wire`, `health`: where Redis is, the way to it, and whether it is there
 //! - `names`, `scripts`: its keys, and what it does in one step
 //! - `record`, `city`: forms of what is in it
 //! - `leases`, `rooms`: those parts of the store
 
 mod city;
+mod health;
 mod leases;
 mod names;
 mod place;

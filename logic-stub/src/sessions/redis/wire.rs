@@ -1,14 +1,9 @@
 //! The way to Redis: one multiplexed connection to one server, or one to each master of a cluster. It is made when it is first
 //! needed, made anew when it is lost, and nobody waits for it longer than the limits.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Duration};
 
 use futures_util::future::try_join_all;
-use parking_lot::Mutex;
 use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind,
     Value,
@@ -18,17 +13,16 @@ use redis::{
     io::tcp::TcpSettings,
 };
 
-use super::{Place, Waits, place::Node, scripts::Script};
+use super::{
+    Place, Waits,
+    health::{Health, Outcome},
+    place::Node,
+    scripts::Script,
+};
 use crate::sessions::StoreError;
 
-/// The first pause before connecting again; each is twice as long as the one before, up to the configured one.
+/// The shortest pause before a cluster is asked again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
-/// Attempts to connect after which the pauses start small again.
-const ATTEMPTS: usize = 32;
-
-/// How long nothing may have failed before it is said that Redis is back.
-const CALM: Duration = Duration::from_secs(3);
 
 /// A connection for all calls.
 pub(super) struct Wire {
@@ -36,8 +30,7 @@ pub(super) struct Wire {
     place: Place,
     /// The longest time for one round trip, connecting included.
     limit: Duration,
-    away: AtomicBool,
-    failed: Mutex<Option<Instant>>,
+    health: Health,
 }
 
 enum Link {
@@ -85,6 +78,13 @@ impl Call {
     }
 }
 
+/// Why calls failed.
+struct Fault {
+    error: StoreError,
+    /// Whether there is no connection.
+    lost: bool,
+}
+
 /// Which of several calls may be under way together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -103,8 +103,7 @@ impl Wire {
             link: link.map_err(|error| fault(&place, &error))?,
             place,
             limit: waits.dial + waits.answer,
-            away: AtomicBool::new(false),
-            failed: Mutex::new(None),
+            health: Health::new(waits.pause),
         })
     }
 
@@ -135,16 +134,40 @@ impl Wire {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        let exchanged = tokio::time::timeout(self.limit, self.exchange_scripts(calls, order)).await;
-        let answers = match exchanged {
-            Ok(answers) => answers.map_err(|error| fault(&self.place, &error)),
-            Err(_) => Err(StoreError::Unavailable(format!(
-                "{}: no answer within {:?}",
-                self.place, self.limit
-            ))),
+        let was_lost = self.health.admit()?;
+        let mut answers = self.attempt(calls, order).await;
+        if was_lost && answers.as_ref().is_err_and(|fault| fault.lost) {
+            // The library has said how its attempt before this call had ended, and has made another.
+            answers = self.attempt(calls, order).await;
+        }
+        let outcome = match &answers {
+            Err(Fault { error, lost: true }) => Outcome::Lost(error),
+            Err(Fault {
+                error: error @ StoreError::Unavailable(_),
+                ..
+            }) => Outcome::Failed(error),
+            Ok(_) | Err(_) => Outcome::Answered,
         };
-        self.note(answers.as_ref().err());
-        answers
+        self.health.note(outcome, &self.place);
+        answers.map_err(|fault| fault.error)
+    }
+
+    async fn attempt(&self, calls: &[Call], order: Order) -> Result<Vec<Value>, Fault> {
+        let exchanged = tokio::time::timeout(self.limit, self.exchange_scripts(calls, order));
+        match exchanged.await {
+            Ok(answers) => answers.map_err(|error| Fault {
+                // A cluster that lost a node still has others, and knows when to connect.
+                lost: !self.is_cluster() && error.is_io_error() && !error.is_timeout(),
+                error: fault(&self.place, &error),
+            }),
+            Err(_) => Err(Fault {
+                error: StoreError::Unavailable(format!(
+                    "{}: no answer within {:?}",
+                    self.place, self.limit
+                )),
+                lost: false,
+            }),
+        }
     }
 
     /// Scripts that Redis does not have (it has restarted, or sees them for the first time) are sent with their text.
@@ -196,25 +219,6 @@ impl Wire {
             }
         }
     }
-
-    /// Says in the log that Redis is away or back: once for each change, however many calls there are.
-    fn note(&self, error: Option<&StoreError>) {
-        match error {
-            Some(error @ StoreError::Unavailable(_)) => {
-                *self.failed.lock() = Some(Instant::now());
-                if !self.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "the session store is away");
-                }
-            }
-            Some(_) | None if self.away.load(Ordering::Relaxed) => {
-                let calm = self.failed.lock().is_none_or(|at| at.elapsed() >= CALM);
-                if calm && self.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!(place = %self.place, "the session store is back");
-                }
-            }
-            Some(_) | None => {}
-        }
-    }
 }
 
 impl fmt::Debug for Wire {
@@ -234,12 +238,11 @@ pub(super) fn read<T: FromRedisValue>(answer: Value) -> Result<T, StoreError> {
 
 fn single(node: &Node, waits: &Waits) -> RedisResult<ConnectionManager> {
     let info = node.0.clone().set_tcp_settings(tcp(waits));
+    // The pauses between attempts are ours: nobody waits through them.
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(waits.dial))
         .set_response_timeout(Some(waits.answer))
-        .set_min_delay(FIRST_PAUSE)
-        .set_max_delay(waits.pause)
-        .set_number_of_retries(ATTEMPTS);
+        .set_number_of_retries(0);
     ConnectionManager::new_lazy_with_config(Client::open(info)?, config)
 }
 
