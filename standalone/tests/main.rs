@@ -7,7 +7,7 @@
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
-//! - [`push_api`]: goim's HTTP API
+//! - [`push_api`]: goim's HTTP API; [`page_origin`]: who may push through the page's port
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`support`]: servers, clients and pushers for all of them
 
@@ -25,6 +25,7 @@ mod identity;
 mod memory;
 mod operations;
 mod order;
+mod page_origin;
 mod push_api;
 mod pushes;
 mod rooms;
