@@ -234,6 +234,8 @@ pub struct Logic {
     pub heartbeat_min: Human,
     /// ... to here since the last one, when the client's own heartbeat comes.
     pub heartbeat_max: Human,
+    /// Sessions a second that are registered again after logic has lost them.
+    pub register_rate: u32,
     /// Receive calls of one connection that are under way at once. 1 keeps a client's messages in order.
     pub receive_concurrency: u32,
     /// Disconnects that wait to be told while logic is away: about 200 bytes each.
@@ -365,6 +367,7 @@ impl Default for Logic {
             renew: Human::secs(10),
             heartbeat_min: Human::secs(10 * 60),
             heartbeat_max: Human::secs(30 * 60),
+            register_rate: 2000,
             receive_concurrency: 1,
             goodbyes: 65_536,
             goodbye_age: Human::secs(10 * 60),
@@ -445,6 +448,7 @@ impl Config {
             logic.heartbeat_max,
             logic.heartbeat_min.get()..=secs(86_400),
         );
+        checks.range("logic.registerRate", logic.register_rate, 1..=1_000_000);
         checks.range(
             "logic.receiveConcurrency",
             logic.receive_concurrency,

@@ -12,9 +12,9 @@
 //! - [`connection`]: the life of a connection
 //! - [`channel`]: a connection as the rest sees it; [`close`]: why it ends
 //! - [`bucket`], [`room`]: who is where
-//! - [`push`], [`grpc`]: pushes in
+//! - [`push`], `grpc`: pushes in
 //! - [`logic`], [`operation`]: calls out
-//! - [`metrics`], [`clock`], [`round`], [`addresses`]: counters, coarse time, read buffers, client addresses
+//! - [`metrics`], [`clock`], [`round`], `addresses`: counters, coarse time, read buffers, client addresses
 
 mod addresses;
 pub mod bucket;

@@ -154,9 +154,7 @@ impl Comet {
 
     fn spawn_renewal(&self, config: &Config, info: CometInfo) {
         let renewal = Renewal {
-            logic: self.gateway.logic.clone(),
-            rooms: Arc::clone(&self.gateway.rooms),
-            addresses: Arc::clone(&self.gateway.addresses),
+            gateway: Arc::clone(&self.gateway),
             info,
             latch: self.readiness.latch("logic"),
         };

@@ -27,11 +27,12 @@ pub fn on_signals() -> CancellationToken {
 
 async fn watch(mut signals: Signals, token: CancellationToken) {
     let name = signals.next().await;
+    // Whatever becomes of the log.
+    token.cancel();
     tracing::info!(
         signal = name,
         "shutting down; a second signal ends the process at once"
     );
-    token.cancel();
     let name = signals.next().await;
     tracing::warn!(signal = name, "ending at once");
     std::process::exit(EXIT_CODE);

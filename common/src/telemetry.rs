@@ -61,6 +61,8 @@ where
 {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that cannot be written must not end whatever was to be logged: complaining on a closed stderr panics.
+        .log_internal_errors(false)
         .with_writer(writer);
     match style {
         Style::Json => Box::new(builder.json().flatten_event(true).finish()),

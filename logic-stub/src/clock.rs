@@ -1,6 +1,10 @@
 //! The time by which sessions and leases run out, as an argument, so that tests need not wait for it.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Tells the time. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +24,13 @@ impl Clock {
     /// The time.
     pub fn now(&self) -> Instant {
         (self.0)()
+    }
+
+    /// The time as others have it: the system's, as much ahead as this clock is.
+    pub(crate) fn seconds_since_1970(&self) -> i64 {
+        let ahead = self.now().saturating_duration_since(Instant::now());
+        let since = (SystemTime::now() + ahead).duration_since(UNIX_EPOCH);
+        i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
     }
 }
 

@@ -3,12 +3,15 @@
 mod checks;
 mod defaults;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use common::config::{Human, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::sessions::memory::Limits;
+use crate::sessions::{
+    memory::Limits,
+    redis::{Place, PlaceError, Waits},
+};
 
 /// How the loader finds the configuration of this service. goim's own file for logic is understood.
 pub const SPEC: Spec = Spec {
@@ -24,7 +27,12 @@ pub const SPEC: Spec = Spec {
         ("kafka", "pushes go to the comets directly"),
         ("useNats", "pushes go to the comets directly"),
         ("nats", "pushes go to the comets directly"),
-        ("redis", "this build keeps sessions in memory"),
+        ("redis.network", "it is always TCP"),
+        ("redis.active", "all calls share one connection"),
+        ("redis.idle", "all calls share one connection"),
+        ("redis.idleTimeout", "the connection is kept"),
+        ("redis.writeTimeout", "see redis.readTimeout"),
+        ("redis.expire", "see sessions.expire"),
         ("rpcClient.addr", "comets say themselves where they are"),
         ("rpcServer.network", "it is always TCP"),
         ("rpcServer.dial", "a server dials nobody"),
@@ -63,6 +71,8 @@ pub struct Config {
     pub regions: BTreeMap<String, Vec<String>>,
     /// What is kept, and for how long.
     pub sessions: Sessions,
+    /// Where that is kept, if not in memory.
+    pub redis: Redis,
     /// Bounds of what clients and comets may name.
     pub limits: Bounds,
     /// How comets are found.
@@ -212,12 +222,35 @@ pub struct Backoff {
 pub struct Sessions {
     /// Life of a session that is not renewed. Comets renew every 10 to 30 minutes; goim's 30 m.
     pub expire: Human,
-    /// Sessions at once. One takes about 300 bytes with its place in the index: a million are 300 MB.
+    /// Sessions at once in memory. One takes about 400 bytes with its place in the index: a million are 400 MB. In Redis the
+    /// bound is its own `maxmemory`.
     pub max: usize,
     /// Life of a comet's lease: three of the renewals that come every 10 s.
     pub lease: Human,
     /// How often what has run out is cleared from memory.
     pub sweep: Human,
+}
+
+/// `redis`: where sessions are kept, for several logic-stubs. goim's names where goim has them.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Redis {
+    /// `redis://host:port/db` or, for a cluster, `redis+cluster://host:port,host:port`; with `user:password@` before the first
+    /// host. Empty: what goim's `addr` says; if that is empty too, sessions are kept in memory.
+    pub url: String,
+    /// goim's `host:port`.
+    pub addr: String,
+    /// goim's password for `addr`.
+    pub auth: String,
+    /// Longest time for a connection to come about. Redis is near: goim has 200 ms.
+    pub dial_timeout: Human,
+    /// Longest time for an answer. Redis forks for its snapshots and may be silent for some 100 ms; a comet waits for 3 s.
+    pub read_timeout: Human,
+    /// Longest pause between attempts to connect again.
+    pub reconnect_delay: Human,
+    /// So long a sum of all room counts is good for. 100 comets with 10,000 rooms of 40 bytes each are 40 MB to read; goim reads
+    /// them every 10 s.
+    pub room_counts: Human,
 }
 
 /// `limits`: bounds of what peers may name. All lengths are in bytes.
@@ -281,6 +314,28 @@ pub struct Shutdown {
 }
 
 impl Config {
+    /// Where sessions are kept: nowhere but in memory, if neither address is set.
+    pub fn store_place(&self) -> Result<Option<Place>, PlaceError> {
+        let Redis {
+            url, addr, auth, ..
+        } = &self.redis;
+        match (url.as_str(), addr.as_str()) {
+            ("", "") => Ok(None),
+            ("", addr) => Place::of_goim(addr, auth).map(Some),
+            (url, _) => Place::parse(url).map(Some),
+        }
+    }
+
+    /// How long Redis is waited for.
+    pub fn store_waits(&self) -> Waits {
+        Waits {
+            dial: self.redis.dial_timeout.get(),
+            answer: self.redis.read_timeout.get(),
+            pause: self.redis.reconnect_delay.get(),
+            room_counts: self.redis.room_counts.get(),
+        }
+    }
+
     /// The bounds of the store.
     pub fn store_limits(&self) -> Limits {
         Limits {
@@ -289,6 +344,19 @@ impl Config {
             max_sessions: self.sessions.max,
             max_comets: self.comets.max,
         }
+    }
+}
+
+impl fmt::Debug for Redis {
+    /// Leaves out what may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis")
+            .field("addr", &self.addr)
+            .field("dial_timeout", &self.dial_timeout)
+            .field("read_timeout", &self.read_timeout)
+            .field("reconnect_delay", &self.reconnect_delay)
+            .field("room_counts", &self.room_counts)
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,9 @@ use crate::{
     business::Refusal,
     incoming::Incoming,
     logic::Logic,
-    sessions::{Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, StoreError},
+    sessions::{
+        Client, Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, StoreError,
+    },
 };
 
 /// Bytes of a stream and of a connection that may be under way, as goim's clients have it.
@@ -24,6 +26,9 @@ const WINDOW: u32 = 16 << 20;
 
 /// Public addresses that a comet may name: a list for people to configure.
 const MAX_ADDRESSES: usize = 64;
+
+/// Bytes of a door's name and of a client's address: an IPv6 address with scope and port has at most 80.
+const MAX_CLIENT_TEXT: usize = 128;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -88,12 +93,28 @@ impl Service {
         let bounds = &self.0.config.limits;
         name("server", server, bounds.server)?;
         name("key", &key, bounds.key)?;
+        let client: Client = connection.map(Into::into).unwrap_or_default();
+        for (field, text) in [
+            ("connection.door", &client.door),
+            ("connection.client_address", &client.address),
+        ] {
+            if text.len() > MAX_CLIENT_TEXT {
+                return Err(Status::invalid_argument(format!(
+                    "{field}: over the limit of {MAX_CLIENT_TEXT} bytes"
+                )));
+            }
+        }
         let connection = connection.map(Into::into);
         let holder = Holder {
             server: server.into(),
             connection,
         };
-        Ok(Session { mid, key, holder })
+        Ok(Session {
+            mid,
+            key,
+            holder,
+            client,
+        })
     }
 
     async fn renew_lease(&self, server: &str, info: CometInfo) -> Result<bool, Status> {
@@ -356,9 +377,16 @@ fn refusal(refusal: Refusal) -> Status {
 }
 
 fn store_failure(error: &StoreError) -> Status {
-    tracing::warn!(%error, "the session store failed");
     match error {
-        StoreError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        StoreError::Full { .. } => {
+            tracing::warn!(%error, "the session store is full");
+            Status::resource_exhausted(error.to_string())
+        }
+        // The store itself says when it goes away and when it comes back.
         StoreError::Unavailable(_) => Status::unavailable(error.to_string()),
+        StoreError::Refused(_) => {
+            tracing::warn!(%error, "the session store failed");
+            Status::unavailable(error.to_string())
+        }
     }
 }

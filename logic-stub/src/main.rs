@@ -17,6 +17,10 @@ struct Flags {
     /// A TOML file; what it does not say has its default.
     #[arg(long, short, env = "LOGIC_CONFIG")]
     config: Option<PathBuf>,
+    /// Keeps sessions in this Redis: `redis://host:port` or `redis+cluster://host:port,host:port`. The same as
+    /// `--set redis.url=URL`.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// One key, over file and environment: `--set node.heartbeat=30s`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -35,7 +39,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: Flags) -> anyhow::Result<()> {
+fn run(mut flags: Flags) -> anyhow::Result<()> {
+    let redis = flags.redis.map(|url| format!("redis.url={url}"));
+    flags.set.extend(redis);
     let sources = Sources::from_process(flags.config, flags.set);
     let Loaded { config, warnings } = config::load::<Config>(&logic_stub::config::SPEC, &sources)?;
     if flags.check_config {

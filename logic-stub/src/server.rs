@@ -15,7 +15,10 @@ use crate::{
     grpc, http,
     logic::Logic,
     metrics::Metrics,
-    sessions::{MemorySessions, Sessions},
+    sessions::{
+        MemorySessions, RedisSessions, Sessions, StoreError,
+        redis::{Place, PlaceError},
+    },
 };
 
 /// A logic-stub that has bound its addresses and serves until its shutdown token is cancelled.
@@ -37,6 +40,12 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] io::Error),
+    /// The configuration's Redis is none.
+    #[error("redis: {0}")]
+    Place(#[from] PlaceError),
+    /// There is no way to the configuration's Redis. That it does not answer does not end the start.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What a logic-stub is made of.
@@ -50,7 +59,7 @@ pub struct Builder {
 }
 
 impl LogicStub {
-    /// Binds both addresses, keeps sessions in memory, and serves until `shutdown` is cancelled.
+    /// Binds both addresses, keeps sessions where the configuration says, and serves until `shutdown` is cancelled.
     pub fn start(config: Config, shutdown: CancellationToken) -> Result<Self, StartError> {
         Self::builder(config).start(shutdown)
     }
@@ -103,7 +112,7 @@ impl Builder {
         self
     }
 
-    /// The store of sessions; without it, memory.
+    /// The store of sessions; without it, the configuration's.
     #[must_use]
     pub fn sessions(mut self, sessions: Arc<dyn Sessions>) -> Self {
         self.sessions = Some(sessions);
@@ -117,7 +126,7 @@ impl Builder {
         self
     }
 
-    /// By what the store in memory goes; without it, the machine's clock.
+    /// By what the store goes; without it, the machine's clock.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -149,7 +158,11 @@ impl Builder {
             let server = &config.http_server;
             bind("httpServer", &server.addr, server.allow_unauthenticated)?
         };
-        let sessions = sessions.unwrap_or_else(|| memory(&config, clock, &shutdown));
+        let sessions = match (sessions, config.store_place()?) {
+            (Some(sessions), _) => sessions,
+            (None, Some(place)) => redis(&config, place, clock)?,
+            (None, None) => memory(&config, clock, &shutdown),
+        };
         let logic = Arc::new(Logic::new(config, sessions, business, metrics));
         let router = http::router(Arc::clone(&logic)).merge(routes);
         tokio::spawn(refresh(Arc::clone(&logic), shutdown.clone()));
@@ -238,6 +251,16 @@ fn bind(
     Ok((listener, addr))
 }
 
+fn redis(config: &Config, place: Place, clock: Clock) -> Result<Arc<dyn Sessions>, StoreError> {
+    tracing::info!(%place, "sessions are kept in redis");
+    let fixed = config.comets.fixed.iter();
+    let fixed = fixed.map(|comet| comet.server.as_str().into()).collect();
+    let (limits, waits) = (config.store_limits(), config.store_waits());
+    Ok(Arc::new(RedisSessions::new(
+        place, limits, waits, clock, fixed,
+    )?))
+}
+
 fn memory(config: &Config, clock: Clock, shutdown: &CancellationToken) -> Arc<dyn Sessions> {
     let store = Arc::new(MemorySessions::new(config.store_limits(), clock));
     tokio::spawn(sweep(
@@ -265,10 +288,15 @@ async fn sweep(store: Arc<MemorySessions>, every: Duration, shutdown: Cancellati
 
 async fn refresh(logic: Arc<Logic>, shutdown: CancellationToken) {
     let every = logic.config.comets.refresh.get();
+    let mut seen = true;
     loop {
-        if let Err(error) = logic.comets.refresh().await {
-            tracing::warn!(%error, "cannot see which comets live");
+        let refreshed = logic.comets.refresh().await;
+        match &refreshed {
+            Err(error) if seen => tracing::warn!(%error, "cannot see which comets live"),
+            Ok(()) if !seen => tracing::info!("which comets live can be seen again"),
+            Ok(()) | Err(_) => {}
         }
+        seen = refreshed.is_ok();
         if shutdown
             .run_until_cancelled(tokio::time::sleep(every))
             .await

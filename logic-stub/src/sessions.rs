@@ -1,17 +1,19 @@
 //! Where clients are connected: sessions, leases of comets and the online counts of rooms, behind one trait.
 //!
-//! The session of a key is the truth; what is kept per mid is an index, which readers verify and repair. No method needs
-//! more than one round trip to a remote store, and none needs two keys changed at once that a cluster may keep apart:
-//! registering and removing decide by the key's own record.
+//! The session of a key is the truth; what is kept per mid is an index, which readers verify and repair. No method needs two
+//! keys changed at once that a cluster may keep apart: registering and removing decide by the key's own record. As in goim, a
+//! mid of 0 or below is nobody's: its sessions are found by their keys alone.
 //!
 //! # Layout
 //!
 //! - [`memory`]: inside this process
+//! - [`redis`]: in a Redis server or cluster
 //! - `contract`: the test that every implementation passes
 
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+pub mod redis;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
@@ -20,6 +22,7 @@ use protocol::grpc::goim::logic::{CometInfo, ConnectionRef};
 use thiserror::Error;
 
 pub use memory::MemorySessions;
+pub use redis::RedisSessions;
 
 /// What a store's method answers.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
@@ -79,6 +82,26 @@ pub struct Session {
     pub key: String,
     /// Where it is.
     pub holder: Holder,
+    /// Who is at its other end.
+    pub client: Client,
+}
+
+/// What a comet says of a connection's other end, for people; goim's comet says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// By which door it came in: tcp, websocket, ...
+    pub door: String,
+    /// Its address and port.
+    pub address: String,
+}
+
+impl From<&ConnectionRef> for Client {
+    fn from(connection: &ConnectionRef) -> Self {
+        Self {
+            door: connection.door.clone(),
+            address: connection.client_address.clone(),
+        }
+    }
 }
 
 /// Who has a client.
@@ -169,4 +192,7 @@ pub enum StoreError {
     /// The store cannot be reached or does not answer in time.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// The store is there and does not do it: an access list, a key of another type, no memory.
+    #[error("the store refused: {0}")]
+    Refused(String),
 }

@@ -41,3 +41,12 @@ fn an_address_in_use_ends_the_start() {
     assert!(!refused.status.success());
     assert!(told.contains(&addr), "{told}");
 }
+
+#[test]
+fn a_redis_that_is_none_ends_the_start() {
+    let refused = logic_stub(&["--redis", "rediss://:hush@127.0.0.1:1"]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(told.contains("redis.url") && told.contains("TLS"), "{told}");
+    assert!(!told.contains("hush"), "{told}");
+}

@@ -25,6 +25,7 @@ let received = 0;
 let receivedBefore = 0;
 let seconds = 0;
 let paused = false;
+let pushing = false;
 let frameWanted = false;
 let chartStale = true;
 let waiting = [];
@@ -103,7 +104,7 @@ function listen(current) {
     refreshTotals();
   });
   current.on("message", arrive);
-  current.on("online", (count) => ($("online").textContent = count.toLocaleString()));
+  current.on("online", (count) => showOnline(current.token.room_id ? count : null));
   current.on("latency", (ms) => ($("heartbeat").textContent = formatMs(ms)));
   current.on("disconnect-reason", (reason) => (why = reason));
   current.on("error", (error) => showResult("session-result", "bad", error.message));
@@ -113,7 +114,7 @@ function listen(current) {
 function showClose({ code, reason, willReconnect, delay }) {
   const told = why ? [why.reason, why.message].filter(Boolean).join(": ") : `${reason || "connection lost"} (${code})`;
   retryAt = willReconnect ? performance.now() + delay : null;
-  $("online").textContent = "–";
+  showOnline(null);
   $("heartbeat").textContent = "–";
   if (willReconnect) showState("reconnecting", "Reconnecting");
   else showState("closed", `Closed: ${why?.reason ?? told}`);
@@ -131,8 +132,14 @@ function logOut() {
 
 async function changeRoom() {
   const room = $("new-room").value.trim();
-  await ask(() => client.changeRoom(room), room ? `Now in ${room}` : "In no room");
+  await ask(() => changeRoomOf(client, room), room ? `Now in ${room}` : "In no room");
   if ($("target").value === "room") fillAddress();
+}
+
+async function changeRoomOf(current, room) {
+  await current.changeRoom(room);
+  // The count of the room before says nothing; the next heartbeat tells that of the new one.
+  showOnline(null);
 }
 
 async function changeOperations(event) {
@@ -163,6 +170,10 @@ function showSession() {
   $("session-accepts").textContent = token.accepts.join(", ") || "none";
 }
 
+function showOnline(count) {
+  $("online").textContent = count?.toLocaleString() ?? "–";
+}
+
 function showState(state, text) {
   if (state !== "reconnecting") retryAt = null;
   $("state").dataset.state = state;
@@ -184,19 +195,50 @@ async function push() {
   const started = performance.now();
   const forget = reachesThisPage() ? expect(text, started) : () => {};
   showResult("push-result");
-  $("send").disabled = true;
+  pushing = true;
+  showAddressHint();
   try {
     const response = await fetch(pushPath(), { method: "POST", body: text });
-    const { code, message } = await response.json();
-    if (code !== 0) forget();
-    const took = formatMs(performance.now() - started);
-    showResult("push-result", code === 0 ? "good" : "bad", `code ${code} · ${message || "accepted"} · ${took}`);
+    const { isGood, told } = readAnswer(response, await response.text());
+    if (!isGood) forget();
+    showResult("push-result", isGood ? "good" : "bad", `${told} · ${formatMs(performance.now() - started)}`);
   } catch (error) {
     forget();
     showResult("push-result", "bad", `the push API did not answer: ${error.message}`);
   } finally {
-    $("send").disabled = false;
+    pushing = false;
+    showAddressHint();
   }
+}
+
+/** goim's JSON, or whatever else answers in its place: a refusal, or a proxy. */
+function readAnswer({ status }, text) {
+  try {
+    const { code, message } = JSON.parse(text);
+    if (typeof code === "number") return { isGood: code === 0, told: `code ${code} · ${message || "accepted"}` };
+  } catch {
+    // Shown as it is.
+  }
+  return { isGood: false, told: `HTTP ${status} · ${text.trim().slice(0, MAX_TEXT) || "no text"}` };
+}
+
+/** What the form still needs before it can be pushed; empty when it is complete. */
+function missingAddress() {
+  const target = $("target").value;
+  const address = $("address").value.trim();
+  if (target === "room" && !/^.+?:\/\/.+$/.test(address)) {
+    return address ? "A room is written as type://room, such as live://1000." : "In no room: say which, such as live://1000.";
+  }
+  if (target === "keys" && !address) return "Say at least one key.";
+  if (target === "mids" && !address) return "Say at least one member id.";
+  return "";
+}
+
+function showAddressHint() {
+  const missing = missingAddress();
+  $("address-hint").textContent = missing;
+  $("address-hint").hidden = !missing;
+  $("send").disabled = pushing || Boolean(missing);
 }
 
 function pushPath() {
@@ -247,6 +289,7 @@ function fillAddress() {
 }
 
 function showCurl() {
+  showAddressHint();
   const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
   $("curl").textContent = `curl --data-raw ${quote($("text").value)} ${quote(location.origin + pushPath())}`;
 }

@@ -8,8 +8,11 @@
  *       token: { mid: 1, key: "", room_id: "live://1000", platform: "web", accepts: [1000] },
  *     });
  *     client.on("message", ({ op, text }) => console.log(op, text));
+ *     client.on("disconnect-reason", ({ reason, message }) => console.log(reason, message));
  *     client.on("close", ({ code, reason, willReconnect, delay }) => console.log(code, reason, willReconnect, delay));
  *     client.connect();
+ *
+ * It comes back by itself after every end but these: `close()`, and the reasons `replaced`, `kicked` and `auth_refused`.
  *
  * It speaks binary WebSocket messages that carry goim frames: packLen i32, headerLen i16 (16), ver i16, op i32,
  * seq i32, body, all big-endian. Nothing that the network delivers makes it throw: a bad frame becomes an `error`
@@ -18,7 +21,7 @@
  * @module goim
  */
 
-/** Operations of the protocol. All others belong to the application. */
+/** Operations of the protocol, whose numbers are below 18. Applications choose theirs from 18 on. */
 export const Op = Object.freeze({
   HEARTBEAT: 2,
   HEARTBEAT_REPLY: 3,
@@ -35,6 +38,11 @@ export const Op = Object.freeze({
 
 /** Bytes of a frame's header. */
 export const HEADER_LEN = 16;
+
+/** Close codes of this client, apart from those of the server, which are 4001 to 4005. */
+const CLOSE_NO_HEARTBEAT = 4900;
+const CLOSE_NO_AUTH = 4901;
+const CLOSE_BAD_FRAME = 4902;
 
 /**
  * Options with their defaults; all times are milliseconds.
@@ -154,7 +162,8 @@ export function backoffDelay(attempt, options = DEFAULTS) {
  * - `online` (number): how many are in this connection's room, from a heartbeat's reply
  * - `latency` (number): milliseconds from a heartbeat to its reply
  * - `disconnect-reason` ({reason, message}): why the server is about to close this connection
- * - `close` ({code, reason, willReconnect, delay}): the connection has ended; delay is in milliseconds
+ * - `close` ({code, reason, willReconnect, delay}): the connection has ended; delay is in milliseconds. Codes of this
+ *   client itself: 4900 a heartbeat was not answered, 4901 Auth was not, 4902 a bad frame came
  * - `error` (Error): a frame that breaks the protocol, or a token or WebSocket that could not be made
  */
 export class GoimClient {
@@ -303,7 +312,7 @@ export class GoimClient {
     } catch (error) {
       if (socket !== this.#socket) return;
       this.#emit("error", error);
-      this.#drop(4001, "no answer to Auth");
+      this.#drop(CLOSE_NO_AUTH, "no answer to Auth");
     }
   }
 
@@ -321,7 +330,7 @@ export class GoimClient {
       this.#emit("latency", performance.now() - started);
       if (body.length >= 4) this.#emit("online", new DataView(body.buffer, body.byteOffset).getInt32(0));
     } catch {
-      if (socket === this.#socket) this.#drop(4000, "no answer to a heartbeat");
+      if (socket === this.#socket) this.#drop(CLOSE_NO_HEARTBEAT, "no answer to a heartbeat");
     }
     if (socket !== this.#socket) return;
     const wait = this.#options.heartbeat * (0.8 + 0.2 * Math.random());
@@ -348,7 +357,7 @@ export class GoimClient {
       for (const frame of frames) if (socket === this.#socket) this.#handle(frame);
     } catch (error) {
       this.#emit("error", error);
-      if (socket === this.#socket) this.#drop(4002, "bad frame");
+      if (socket === this.#socket) this.#drop(CLOSE_BAD_FRAME, "bad frame");
     }
   }
 

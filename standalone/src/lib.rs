@@ -64,23 +64,25 @@ impl Standalone {
         };
         let page = self.page.map_or(String::new(), |page| {
             format!(
-                "Open this page, log in, and watch messages arrive:\n\n  http://{page}/?auto=1\n\n"
+                "Open this page and watch messages arrive:\n\n  http://{}/?auto=1\n\n",
+                reachable(page)
             )
         });
         format!(
             "\nComet is up, with its sessions in memory.\n\n  \
              TCP        {}\n  \
              HTTP       {} (WebSocket on /sub)\n  \
-             push API   {push}\n  \
+             push API   {}\n  \
              gRPC       {} (comet), {} (logic)\n\n\
              {page}\
              Push to everyone in its room:\n\n  \
-             curl -d 'hello' 'http://{push}/goim/push/room?operation=1000&type=live&room=1000'\n",
+             curl -d 'hello' 'http://{}/goim/push/room?operation=1000&type=live&room=1000'\n",
             list(self.comet.tcp_addrs()),
             list(self.comet.http_addrs()),
+            self.logic.http_addr(),
             self.comet.grpc_addr(),
             self.logic.grpc_addr(),
-            push = self.logic.http_addr(),
+            reachable(self.logic.http_addr()),
         )
     }
 
@@ -89,5 +91,14 @@ impl Standalone {
         self.comet.join().await;
         self.shutdown_logic.cancel();
         self.logic.join().await;
+    }
+}
+
+/// Where a listener is reached from this machine: one on all interfaces by the name of the loopback interface.
+fn reachable(addr: SocketAddr) -> String {
+    if addr.ip().is_unspecified() {
+        format!("localhost:{}", addr.port())
+    } else {
+        addr.to_string()
     }
 }

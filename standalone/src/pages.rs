@@ -1,11 +1,11 @@
 //! The page to try Comet with, and the push API at the page's own origin.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     Router,
     extract::{ConnectInfo, Request},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
@@ -74,15 +74,49 @@ fn file(kind: &'static str, content: &'static str) -> Response {
     (headers, content).into_response()
 }
 
-/// Pushes are not authenticated, so only this machine may make them.
+/// Pushes are not authenticated, so only this machine may make them, and of the pages that its browsers show only the one
+/// from here.
 async fn loopback_only(
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    if client.ip().to_canonical().is_loopback() {
+    let refusal = if !client.ip().to_canonical().is_loopback() {
+        "pushes are taken from this machine only"
+    } else if !is_from_here(request.headers()) {
+        "pushes are not taken from pages of other sites"
+    } else {
         return next.run(request).await;
-    }
-    let text = "pushes are taken from this machine only; page.allowUnauthenticated changes that\n";
+    };
+    let text = format!("{refusal}; page.allowUnauthenticated changes that\n");
     (StatusCode::FORBIDDEN, text).into_response()
+}
+
+/// Whether a request is not another site's doing. A name that is not this machine's own may be a site's that leads to a
+/// loopback address (DNS rebinding); browsers say by `Origin` whose page sends a POST.
+fn is_from_here(headers: &HeaderMap) -> bool {
+    let Some(host) = only(headers, header::HOST) else {
+        return false;
+    };
+    let own = format!("http://{host}");
+    let is_own = |origin: &HeaderValue| origin.as_bytes().eq_ignore_ascii_case(own.as_bytes());
+    is_loopback_name(host) && headers.get_all(header::ORIGIN).iter().all(is_own)
+}
+
+/// The value of a header that came once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// Whether a `Host` is `localhost` or a loopback address, with or without a port.
+fn is_loopback_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
+    name.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
 }

@@ -30,7 +30,6 @@ impl Peace {
     pub async fn new(door: Door) -> Self {
         let server = Server::start_with(|config| {
             config.comet.bucket.size = 1;
-            config.comet.protocol.close_timeout = Human::secs(30);
         })
         .await;
         Self::on(server, door).await
@@ -157,7 +156,7 @@ async fn floods_before_auth_end_their_connection(door: Door) {
 
 async fn whoever_does_not_log_in_in_time_is_sent_away(door: Door) {
     let server = Server::start_with(|config| {
-        config.comet.protocol.handshake_timeout = Human::millis(500);
+        config.comet.protocol.handshake_timeout = Human::secs(2);
     })
     .await;
     let mut peace = Peace::on(server, door).await;

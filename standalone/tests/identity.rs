@@ -70,7 +70,6 @@ async fn a_full_backlog_holds_nobody_up(door: Door) {
         config.comet.bucket.size = 1;
         config.comet.tcp.sndbuf = 4096;
         config.comet.protocol.svr_proto = 8;
-        config.comet.protocol.close_timeout = common::config::Human::secs(60);
     })
     .await;
     let mut lane = Lane::open(&server).await;

@@ -7,7 +7,7 @@
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
-//! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it
+//! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it; [`page_origin`]: who may push through the page's port
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`support`]: servers, clients and pushers for all of them
 
@@ -26,6 +26,7 @@ mod lanes;
 mod memory;
 mod operations;
 mod order;
+mod page_origin;
 mod push_api;
 mod pushes;
 mod rooms;

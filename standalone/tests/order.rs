@@ -38,12 +38,8 @@ async fn after_auth_reply_nothing_is_missed(door: Door) {
     let mut reading = JoinSet::new();
     reading.spawn(collect(first));
     let all_in = Arc::new(AtomicBool::new(false));
-    let logins = tokio::spawn(log_in_all(
-        Arc::clone(&server),
-        door,
-        Arc::clone(&all_in),
-        reading,
-    ));
+    let over = SetOnDrop(Arc::clone(&all_in));
+    let logins = tokio::spawn(log_in_all(Arc::clone(&server), door, over, reading));
     let is_over = || all_in.load(Ordering::Acquire);
     let numbers = (0..).take_while(|_| !is_over());
     let mut sum = lane.push_all(numbers.map(numbered), WINDOW).await;
@@ -130,7 +126,7 @@ async fn members_in_all_buckets(door: Door) -> (Server, Vec<Client>) {
 async fn log_in_all(
     server: Arc<Server>,
     door: Door,
-    all_in: Arc<AtomicBool>,
+    over: SetOnDrop,
     mut reading: JoinSet<Vec<u32>>,
 ) -> JoinSet<Vec<u32>> {
     for start in (0..LOGINS).step_by(usize::try_from(AT_ONCE).unwrap()) {
@@ -143,8 +139,17 @@ async fn log_in_all(
             reading.spawn(collect(client));
         }
     }
-    all_in.store(true, Ordering::Release);
+    drop(over);
     reading
+}
+
+/// Ends the pushing with the logins, also with those that fail.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 async fn log_in(server: &Server, door: Door, mid: u32) -> Client {

@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     BucketContext, Control, Fanout, Identity, Join, PacedSlice, Reply, Single, Whom,
     fanout::{self, JoinLimits, Joined, Keyed, Running},
-    members::Members,
+    members::{Inserted, Members},
     tally::Counts,
 };
 use crate::{
@@ -240,6 +240,14 @@ impl Actor {
                 // Whoever asked may have gone.
                 let _ = kicked.send(count);
             }
+            Control::List(from, count, listed) => {
+                let mut some = Vec::new();
+                let next = self.members.serve_all(from, count, u64::MAX, |member| {
+                    some.push((Arc::clone(&member.session), Arc::clone(&member.channel)));
+                });
+                // Whoever asked may have given up.
+                let _ = listed.send((some, next));
+            }
             Control::CloseAll(farewell, when) => {
                 for member in self.members.all() {
                     member.channel.close(&farewell, when);
@@ -250,25 +258,33 @@ impl Actor {
 
     fn join(&mut self, join: Join) {
         let Join {
-            key,
-            mid,
+            session,
             channel,
             room,
             accepts,
             auth,
             joined,
         } = join;
-        let older = self
+        let inserted = self
             .members
-            .insert(Arc::clone(&key), mid, Arc::clone(&channel), accepts);
-        if let Some(older) = older {
-            let same_mid = older.mid == mid;
-            older
-                .channel
-                .close(&CloseReason::Replaced { same_mid }.into(), CloseWhen::Now);
+            .insert(Arc::clone(&session), Arc::clone(&channel), accepts);
+        match inserted {
+            Inserted::First => {}
+            Inserted::Replacing(earlier) => {
+                let same_mid = earlier.session.mid == session.mid;
+                let farewell = CloseReason::Replaced { same_mid }.into();
+                earlier.channel.close(&farewell, CloseWhen::Now);
+            }
+            Inserted::TooLate { same_mid } => {
+                let farewell = CloseReason::Replaced { same_mid }.into();
+                channel.close(&farewell, CloseWhen::Now);
+                let _ = joined.send(());
+                return;
+            }
         }
         if room.is_some() {
-            self.members.change_room(&key, channel.id(), room.as_ref());
+            self.members
+                .change_room(&session.key, channel.id(), room.as_ref());
         }
         self.context.metrics.logins(channel.door()).inc();
         let reply = Reply {
@@ -375,7 +391,7 @@ impl Reply {
 }
 
 fn identity(member: &super::members::Member) -> (Arc<str>, u64) {
-    (Arc::clone(&member.key), member.channel.id())
+    (Arc::clone(&member.session.key), member.channel.id())
 }
 
 #[cfg(test)]

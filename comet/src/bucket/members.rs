@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::{
     channel::Channel,
+    logic::Session,
     room::{Room, Rooms},
 };
 
@@ -18,8 +19,7 @@ const SPARSE: usize = 64;
 /// A connection in its bucket.
 #[derive(Debug)]
 pub(super) struct Member {
-    pub(super) key: Arc<str>,
-    pub(super) mid: i64,
+    pub(super) session: Arc<Session>,
     pub(super) channel: Arc<Channel>,
     /// Sorted.
     accepts: Box<[i32]>,
@@ -27,6 +27,20 @@ pub(super) struct Member {
     seats: SmallVec<[Seat; 1]>,
     /// The bucket's count of joins when it came.
     joined: u64,
+}
+
+/// What became of a login.
+#[derive(Debug)]
+pub(super) enum Inserted {
+    /// Nobody had the key.
+    First,
+    /// This one had the key.
+    Replacing(Member),
+    /// One that logged in later has the key.
+    TooLate {
+        /// As the same user.
+        same_mid: bool,
+    },
 }
 
 /// A member's place in a room.
@@ -79,20 +93,25 @@ impl Members {
         }
     }
 
-    /// Puts a connection under its key. The one that had the key is taken out of everything and returned.
+    /// Puts a connection under its session's key, unless one has it that logged in later. An earlier one is taken out of
+    /// everything.
     pub(super) fn insert(
         &mut self,
-        key: Arc<str>,
-        mid: i64,
+        session: Arc<Session>,
         channel: Arc<Channel>,
         accepts: Vec<i32>,
-    ) -> Option<Member> {
-        let older = self.slot_of(&key).map(|slot| self.remove_slot(slot));
+    ) -> Inserted {
+        let present = self.slot_of(&session.key);
+        let later = present.map(|slot| &self.slots[slot]);
+        if let Some(later) = later.filter(|later| later.channel.id() > channel.id()) {
+            let same_mid = later.session.mid == session.mid;
+            return Inserted::TooLate { same_mid };
+        }
+        let earlier = present.map(|slot| self.remove_slot(slot));
         self.joins += 1;
-        let hash = self.hasher.hash_one(&*key);
+        let hash = self.hasher.hash_one(&*session.key);
         let slot = self.slots.insert(Member {
-            key,
-            mid,
+            session,
             channel,
             accepts: sorted(accepts),
             seats: SmallVec::new(),
@@ -104,8 +123,10 @@ impl Members {
             hasher,
             ..
         } = self;
-        by_key.insert_unique(hash, slot, |&slot| hasher.hash_one(&*slots[slot].key));
-        older
+        by_key.insert_unique(hash, slot, |&slot| {
+            hasher.hash_one(&*slots[slot].session.key)
+        });
+        earlier.map_or(Inserted::First, Inserted::Replacing)
     }
 
     /// Takes a connection out, if the key is still its own.
@@ -227,7 +248,7 @@ impl Members {
     fn slot_of(&self, key: &str) -> Option<usize> {
         let hash = self.hasher.hash_one(key);
         self.by_key
-            .find(hash, |&slot| &*self.slots[slot].key == key)
+            .find(hash, |&slot| &*self.slots[slot].session.key == key)
             .copied()
     }
 
@@ -238,7 +259,7 @@ impl Members {
 
     fn remove_slot(&mut self, slot: usize) -> Member {
         self.leave_rooms(slot);
-        let hash = self.hasher.hash_one(&*self.slots[slot].key);
+        let hash = self.hasher.hash_one(&*self.slots[slot].session.key);
         if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }

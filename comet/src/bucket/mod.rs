@@ -27,6 +27,7 @@ use crate::{
     clock::Clock,
     close::{CloseWhen, Farewell},
     config,
+    logic::Session,
     metrics::Metrics,
     room::{Room, Rooms},
 };
@@ -55,17 +56,20 @@ pub enum Control {
     Unsub(Identity, Vec<i32>, Reply),
     /// Closes connections; answers how many.
     Kick(Whom, Farewell, oneshot::Sender<u32>),
+    /// Up to so many connections from this place on, and the place to go on from, if there is one.
+    List(usize, usize, oneshot::Sender<Listed>),
     /// Closes all connections.
     CloseAll(Farewell, CloseWhen),
 }
 
+/// Some connections of a bucket, and where the next ones are.
+pub type Listed = (Vec<(Arc<Session>, Arc<Channel>)>, Option<usize>);
+
 /// A login.
 #[derive(Debug)]
 pub struct Join {
-    /// The connection's key.
-    pub key: Arc<str>,
-    /// The user.
-    pub mid: i64,
+    /// Who it is.
+    pub session: Arc<Session>,
     /// The connection.
     pub channel: Arc<Channel>,
     /// The room to join.

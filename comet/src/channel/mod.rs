@@ -21,7 +21,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -105,7 +105,8 @@ pub enum Pushed {
 /// One connection, shared by its task and its bucket.
 #[derive(Debug)]
 pub struct Channel {
-    id: u64,
+    /// 0 until the client logs in.
+    id: AtomicU64,
     door: Door,
     outlet: Outlet,
     context: Arc<ChannelContext>,
@@ -127,11 +128,11 @@ struct State {
 }
 
 impl Channel {
-    /// A channel with nothing waiting, whose client was heard just now. `id` is unique within this comet's epoch.
+    /// A channel with nothing waiting, whose client was heard just now; see [`Self::id`] for `id`.
     pub fn new(id: u64, door: Door, outlet: Outlet, context: Arc<ChannelContext>) -> Self {
         let now = context.clock.now();
         Self {
-            id,
+            id: AtomicU64::new(id),
             door,
             outlet,
             heard: AtomicU32::new(now.0),
@@ -147,9 +148,14 @@ impl Channel {
         }
     }
 
-    /// The connection's id, unique within this comet's epoch.
+    /// The connection's id, unique within this comet's epoch: of two logins, the later one's is greater. 0 before a login.
     pub fn id(&self) -> u64 {
-        self.id
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Gives the connection its id, when its client asks to log in.
+    pub fn identify(&self, id: u64) {
+        self.id.store(id, Ordering::Relaxed);
     }
 
     /// The door it came through.

@@ -33,6 +33,8 @@ pub(super) async fn greet(
     } = login;
     let asking = async {
         let (auth, token) = read_auth(gateway, channel, intake).await?;
+        // Now, not at accept: of two logins with one key, the later one wins, whichever connection was opened first.
+        channel.identify(gateway.next_connection_id());
         let answer = gateway
             .logic
             .connect(channel.id(), door, client, &cookie, token)
@@ -128,7 +130,7 @@ async fn register(
     channel: &Arc<Channel>,
     auth: Header,
     reply: ConnectReply,
-    session: &Session,
+    session: &Arc<Session>,
 ) -> Result<(), Farewell> {
     let (joined, answered) = oneshot::channel();
     let join = admit(gateway, channel, auth, reply, session, joined)?;
@@ -147,7 +149,7 @@ fn admit(
     channel: &Arc<Channel>,
     auth: Header,
     reply: ConnectReply,
-    session: &Session,
+    session: &Arc<Session>,
     joined: oneshot::Sender<()>,
 ) -> Result<Join, Farewell> {
     let ConnectReply {
@@ -173,8 +175,7 @@ fn admit(
     channel.set_silence(Tick::from(silence));
     channel.hear(gateway.channels.clock.now());
     Ok(Join {
-        key: Arc::clone(&session.key),
-        mid: session.mid,
+        session: Arc::clone(session),
         channel: Arc::clone(channel),
         room,
         accepts,
@@ -185,6 +186,7 @@ fn admit(
 
 fn refuse(error: &CallError) -> Farewell {
     match error {
+        CallError::Superseded => CloseReason::Replaced { same_mid: true }.into(),
         CallError::Refused(why) => {
             tracing::debug!(%why, "a login is refused");
             CloseReason::AuthRefused.into()

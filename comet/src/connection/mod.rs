@@ -12,7 +12,7 @@ mod farewell;
 mod greeting;
 mod online;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{net::TcpStream, time::Instant};
@@ -21,6 +21,7 @@ use crate::{
     channel::{Channel, Outlet},
     close::{CloseReason, CloseWhen, Farewell},
     gateway::Gateway,
+    logic::Session,
     transport::{
         Door, http,
         intake::{Event, Intake, Parsing},
@@ -28,53 +29,124 @@ use crate::{
 };
 
 /// Serves a connection of the TCP door until it is closed.
-pub async fn serve_tcp(gateway: Arc<Gateway>, stream: TcpStream, client: SocketAddr) {
-    let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
+pub fn serve_tcp(
+    gateway: Arc<Gateway>,
+    stream: TcpStream,
+    client: SocketAddr,
+) -> impl Future<Output = ()> + Send {
+    let beginning = begin_tcp(Arc::clone(&gateway), stream, client);
+    serve(gateway, Box::pin(beginning))
+}
+
+/// Serves a connection of the HTTP door until it is closed: plain requests, or a WebSocket.
+pub fn serve_http(
+    gateway: Arc<Gateway>,
+    door: Arc<http::Door>,
+    stream: TcpStream,
+    client: SocketAddr,
+) -> impl Future<Output = ()> + Send {
+    let beginning = begin_http(Arc::clone(&gateway), door, stream, client);
+    serve(gateway, Box::pin(beginning))
+}
+
+/// All that happens up to login, as one large allocation that ends with it.
+type Beginning = Pin<Box<dyn Future<Output = Option<Begun>> + Send>>;
+
+/// A connection after its login, or after that failed.
+#[derive(Debug)]
+struct Begun {
+    channel: Arc<Channel>,
+    intake: Intake,
+    /// If it has logged in.
+    session: Option<Arc<Session>>,
+    presence: Presence,
+}
+
+/// Serves a connection until it is closed. This is what an idle connection's task is, so it holds little.
+async fn serve(gateway: Arc<Gateway>, beginning: Beginning) {
+    let Some(mut begun) = beginning.await else {
+        return;
+    };
+    if let Some(session) = begun.session.take() {
+        let guest = gateway.addresses.enter(session.client.ip());
+        online::run(&gateway, &begun.channel, &mut begun.intake, session).await;
+        drop(guest);
+    }
+    Box::pin(end(gateway, begun)).await;
+}
+
+async fn end(gateway: Arc<Gateway>, begun: Begun) {
+    let Begun {
+        channel, presence, ..
+    } = begun;
+    farewell::say(&gateway.protocol, &channel).await;
+    let reason = channel.closing().unwrap_or(CloseReason::Internal);
+    tracing::debug!(id = channel.id(), reason = reason.label(), "closed");
+    gateway.metrics.closes(reason.label()).inc();
+    drop(presence);
+}
+
+async fn begin_tcp(gateway: Arc<Gateway>, stream: TcpStream, client: SocketAddr) -> Option<Begun> {
     let presence = Presence::enter(&gateway, Door::Tcp);
     let login = Login {
         door: Door::Tcp,
         client,
         cookie: String::new(),
-        deadline,
+        deadline: Instant::now() + gateway.protocol.handshake_timeout.get(),
     };
-    serve(gateway, stream, Intake::tcp(), login).await;
-    drop(presence);
+    Some(begin(&gateway, stream, Intake::tcp(), login, presence).await)
 }
 
-/// Serves a connection of the HTTP door until it is closed: plain requests, or a WebSocket.
-pub async fn serve_http(
+async fn begin_http(
     gateway: Arc<Gateway>,
     door: Arc<http::Door>,
     stream: TcpStream,
     client: SocketAddr,
-) {
+) -> Option<Begun> {
     let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
     let presence = Presence::enter(&gateway, Door::WebSocket);
-    let handshake = Box::pin(door.serve(stream, client, deadline)).await;
-    drop(door);
-    match handshake {
-        Ok(http::Outcome::Upgraded(http::Upgraded {
-            stream,
-            early,
-            cookie,
-            deadline,
-        })) => {
-            let intake = Intake::websocket(&early);
+    match door.serve(stream, client, deadline).await {
+        Ok(http::Outcome::Upgraded(upgraded)) => {
+            let intake = Intake::websocket(&upgraded.early);
             let login = Login {
                 door: Door::WebSocket,
                 client,
-                cookie,
-                deadline,
+                cookie: upgraded.cookie,
+                deadline: upgraded.deadline,
             };
-            serve(gateway, stream, intake, login).await;
+            Some(begin(&gateway, upgraded.stream, intake, login, presence).await)
         }
-        Ok(http::Outcome::Ended) => {}
+        Ok(http::Outcome::Ended) => None,
         Err(error) => {
             tracing::debug!(%client, %error, "HTTP ends");
             gateway.metrics.http_refusals(error.label()).inc();
+            None
         }
     }
-    drop(presence);
+}
+
+async fn begin(
+    gateway: &Gateway,
+    stream: TcpStream,
+    mut intake: Intake,
+    login: Login,
+    presence: Presence,
+) -> Begun {
+    let context = Arc::clone(&gateway.channels);
+    let channel = Arc::new(Channel::new(0, login.door, Outlet::Direct(stream), context));
+    let session = match greeting::greet(gateway, &channel, &mut intake, login).await {
+        Ok(session) => Some(session),
+        Err(farewell) => {
+            channel.close(&farewell, CloseWhen::Now);
+            None
+        }
+    };
+    Begun {
+        channel,
+        intake,
+        session,
+        presence,
+    }
 }
 
 /// What a login knows of its connection.
@@ -105,31 +177,6 @@ impl Drop for Presence {
     fn drop(&mut self) {
         self.open.dec();
     }
-}
-
-async fn serve(gateway: Arc<Gateway>, stream: TcpStream, mut intake: Intake, login: Login) {
-    let id = gateway.next_connection_id();
-    let context = Arc::clone(&gateway.channels);
-    let channel = Arc::new(Channel::new(
-        id,
-        login.door,
-        Outlet::Direct(stream),
-        context,
-    ));
-    match Box::pin(greeting::greet(&gateway, &channel, &mut intake, login)).await {
-        Ok(session) => {
-            let guest = gateway.addresses.enter(session.client.ip());
-            online::run(&gateway, &channel, intake, session).await;
-            drop(guest);
-        }
-        Err(farewell) => {
-            channel.close(&farewell, CloseWhen::Now);
-        }
-    }
-    Box::pin(farewell::say(&gateway.protocol, &channel)).await;
-    let reason = channel.closing().unwrap_or(CloseReason::Internal);
-    tracing::debug!(id, reason = reason.label(), "closed");
-    gateway.metrics.closes(reason.label()).inc();
 }
 
 /// Reads once and lets `handle` take what there is; `None` if nothing was there after all.
@@ -198,5 +245,19 @@ fn control<'a>(
             Ok(None)
         }
         Event::Close(code) => Err(closed_by_peer(code)),
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        // Each idle connection has one of these, so growth is a decision.
+        fn size<A, F: Future>(_: impl Fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(|(gateway, beginning)| serve(gateway, beginning));
+        assert!(size <= 400, "{size} bytes");
     }
 }

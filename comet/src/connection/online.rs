@@ -27,7 +27,7 @@ const ANSWER_BYTES: usize = 16 << 10;
 pub(super) async fn run(
     gateway: &Arc<Gateway>,
     channel: &Arc<Channel>,
-    mut intake: Intake,
+    intake: &mut Intake,
     session: Arc<Session>,
 ) {
     let renew_at = next_renewal(gateway);
@@ -42,7 +42,7 @@ pub(super) async fn run(
         // The bucket may have closed its connections before this one joined.
         channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
     }
-    if let Err(farewell) = connection.serve(&mut intake).await {
+    if let Err(farewell) = connection.serve(intake).await {
         channel.close(&farewell, CloseWhen::Now);
     }
     let session = connection.session;

@@ -75,7 +75,7 @@ async fn tell(logic: &Logic, metrics: &Metrics, session: &Session, give_up: Inst
     let backoff = Backoff::short();
     for attempt in 0.. {
         match logic.disconnect(session).await {
-            Ok(_) => return,
+            Ok(_) | Err(CallError::Superseded) => return,
             Err(CallError::Refused(why)) => {
                 tracing::warn!(key = %session.key, why, "logic refuses a Disconnect");
                 break;

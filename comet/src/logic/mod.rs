@@ -5,9 +5,11 @@
 //! - [`Logic`]: the calls
 //! - `targets`: the addresses, from a list and DNS
 //! - [`goodbye`]: Disconnects, retried while logic is away
+//! - [`register`]: all sessions once more, after logic has lost them
 //! - [`renew`]: RenewOnline, comet's sign of life
 
 pub mod goodbye;
+pub mod register;
 pub mod renew;
 mod targets;
 
@@ -31,6 +33,9 @@ use crate::{config::Config, metrics::Metrics, transport::Door};
 /// Why a call to logic has no answer to go by.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// Logic answered: the key has logged in again since.
+    #[error("the key has logged in again")]
+    Superseded,
     /// Logic answered: no.
     #[error("logic refuses: {0}")]
     Refused(String),
@@ -52,6 +57,22 @@ pub struct Session {
     pub door: Door,
     /// From where.
     pub client: SocketAddr,
+}
+
+#[cfg(test)]
+impl Session {
+    /// One for tests that need only this.
+    pub(crate) fn of(key: &str, mid: i64, id: u64) -> Arc<Self> {
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let door = Door::Tcp;
+        Arc::new(Self {
+            mid,
+            key: key.into(),
+            id,
+            door,
+            client,
+        })
+    }
 }
 
 /// Logic, as comet calls it. Cheap to clone.
@@ -213,7 +234,10 @@ impl Logic {
                 }
                 Err(status) if is_refusal(&status) => {
                     self.0.metrics.logic_calls(name, "refused").inc();
-                    return Err(CallError::Refused(status.message().to_owned()));
+                    return Err(match status.code() {
+                        Code::Aborted => CallError::Superseded,
+                        _ => CallError::Refused(status.message().to_owned()),
+                    });
                 }
                 Err(status) => {
                     self.0.metrics.logic_calls(name, "unavailable").inc();
@@ -231,11 +255,7 @@ fn is_refusal(status: &Status) -> bool {
     use std::error::Error as _;
     let passing = matches!(
         status.code(),
-        Code::Unavailable
-            | Code::DeadlineExceeded
-            | Code::Cancelled
-            | Code::ResourceExhausted
-            | Code::Aborted
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
     );
     !passing && status.source().is_none()
 }

@@ -3,42 +3,52 @@
 use std::{sync::Arc, time::Duration};
 
 use common::{backoff::Backoff, readiness::Latch};
-use protocol::grpc::goim::logic::{CometInfo, OnlineReq};
+use protocol::grpc::goim::logic::{CometInfo, OnlineReply, OnlineReq};
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::Logic;
-use crate::{addresses::Addresses, room::Rooms};
+use super::register;
+use crate::gateway::Gateway;
 
 /// What a renewal tells, and where its answer goes.
 #[derive(Debug)]
 pub struct Renewal {
-    /// The calls.
-    pub logic: Logic,
-    /// The rooms with their counts.
-    pub rooms: Arc<Rooms>,
-    /// The counts of connections.
-    pub addresses: Arc<Addresses>,
+    /// Whose rooms and connections.
+    pub gateway: Arc<Gateway>,
     /// What does not change about this comet.
     pub info: CometInfo,
     /// Ready while logic answers.
     pub latch: Latch,
 }
 
+/// What is known of logic's store.
+#[derive(Debug, Default)]
+struct Store {
+    /// The last generation that a reply named; 0: none did, as goim's logic.
+    generation: u64,
+}
+
 impl Renewal {
     /// Renews for ever, every `period`; sooner, with growing delays, while logic is away: until it has heard of this comet, its
-    /// new sessions are not found.
+    /// new sessions are not found. When logic has lost the sessions, they are registered again.
     pub async fn run(self, period: Duration) {
         let backoff = Backoff::short();
         let mut failures = 0;
+        let mut store = Store::default();
+        let mut registering = None;
         loop {
-            let result = self.logic.renew_online(self.request()).await;
+            let result = self.gateway.logic.renew_online(self.request()).await;
             let wait = match &result {
                 Ok(_) => period,
                 Err(_) => backoff.delay(failures, &mut rand::rng()).min(period),
             };
             match result {
                 Ok(reply) => {
-                    self.rooms.set_everywhere(&reply.all_room_count);
+                    if store.has_lost_sessions(&reply) {
+                        // One that is under way began before the loss.
+                        registering = Some(self.register_again());
+                    }
+                    self.gateway.rooms.set_everywhere(&reply.all_room_count);
                     self.latch.ready();
                     if std::mem::take(&mut failures) > 0 {
                         tracing::info!("logic is back");
@@ -53,19 +63,62 @@ impl Renewal {
                 }
             }
             sleep(wait).await;
+            registering = registering.filter(|task: &AbortOnDropHandle<()>| !task.is_finished());
         }
     }
 
+    fn register_again(&self) -> AbortOnDropHandle<()> {
+        tracing::warn!("logic has lost this comet's sessions; they are registered again");
+        let gateway = Arc::clone(&self.gateway);
+        let rate = gateway.logic_config.register_rate;
+        AbortOnDropHandle::new(tokio::spawn(
+            async move { register::all(&gateway, rate).await },
+        ))
+    }
+
     fn request(&self) -> OnlineReq {
-        let (connections, client_addresses) = self.addresses.counts();
+        let (connections, client_addresses) = self.gateway.addresses.counts();
         OnlineReq {
-            server: self.logic.server().to_owned(),
-            room_count: self.rooms.counts(),
+            server: self.gateway.logic.server().to_owned(),
+            room_count: self.gateway.rooms.counts(),
             comet: Some(CometInfo {
                 connections,
                 client_addresses,
                 ..self.info.clone()
             }),
         }
+    }
+}
+
+impl Store {
+    /// Whether logic's store has begun anew, or has forgotten this comet, since the last reply.
+    fn has_lost_sessions(&mut self, reply: &OnlineReply) -> bool {
+        let known = std::mem::replace(&mut self.generation, reply.store_generation);
+        let is_anew = known != reply.store_generation || !reply.lease_known;
+        known != 0 && reply.store_generation != 0 && is_anew
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_generation_or_a_lost_lease_means_lost_sessions() {
+        let reply = |store_generation, lease_known| OnlineReply {
+            store_generation,
+            lease_known,
+            ..OnlineReply::default()
+        };
+        let mut store = Store::default();
+        let mut has_lost = |reply| store.has_lost_sessions(&reply);
+        // goim's logic, then ours for the first time, which does not know a new comet.
+        assert!(!has_lost(reply(0, false)));
+        assert!(!has_lost(reply(7, false)));
+        assert!(!has_lost(reply(7, true)));
+        assert!(has_lost(reply(8, true)));
+        assert!(!has_lost(reply(8, true)));
+        assert!(has_lost(reply(8, false)));
+        assert!(!has_lost(reply(0, false)));
     }
 }

@@ -78,7 +78,7 @@ impl Intake {
     }
 
     /// Parses what waits followed by `fresh`: calls `handle` with a view of the bytes, from which it takes what it wants by
-    /// [`Self::next`]; what it leaves is kept.
+    /// [`Parsing::next`]; what it leaves is kept.
     pub fn feed<R>(&mut self, fresh: &mut [u8], handle: impl FnOnce(&mut Parsing<'_>) -> R) -> R {
         let mut rest = std::mem::take(&mut self.rest);
         let bytes = if rest.is_empty() {

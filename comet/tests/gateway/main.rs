@@ -11,6 +11,7 @@ mod client;
 mod goim;
 mod lanes;
 mod logic_away;
+mod register;
 mod shutdown;
 mod slow_logic;
 mod support;

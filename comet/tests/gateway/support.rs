@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -137,6 +137,8 @@ pub struct FakeLogic {
     pub connects: Arc<Semaphore>,
     /// Until when a client may be silent.
     heartbeat: Duration,
+    /// Of its store; 0: it says none, as goim's logic.
+    pub generation: Arc<AtomicU64>,
     /// Whether RenewOnline came since it was last asked.
     renewed: Arc<AtomicBool>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -148,6 +150,7 @@ struct Service {
     receives: Arc<Semaphore>,
     connects: Arc<Semaphore>,
     heartbeat: Duration,
+    generation: Arc<AtomicU64>,
     renewed: Arc<AtomicBool>,
     tell: mpsc::UnboundedSender<Told>,
 }
@@ -168,6 +171,7 @@ impl FakeLogic {
             receives: Arc::new(Semaphore::new(OPEN)),
             connects: Arc::new(Semaphore::new(OPEN)),
             heartbeat,
+            generation: Arc::default(),
             renewed: Arc::default(),
             told,
             runtime: None,
@@ -192,6 +196,7 @@ impl FakeLogic {
             receives: Arc::clone(&self.receives),
             connects: Arc::clone(&self.connects),
             heartbeat: self.heartbeat,
+            generation: Arc::clone(&self.generation),
             renewed: Arc::clone(&self.renewed),
             tell,
         });
@@ -306,7 +311,11 @@ impl Logic for Service {
 
     async fn renew_online(&self, _: Request<OnlineReq>) -> Result<Response<OnlineReply>, Status> {
         self.renewed.store(true, Ordering::SeqCst);
-        Ok(Response::new(OnlineReply::default()))
+        Ok(Response::new(OnlineReply {
+            store_generation: self.generation.load(Ordering::SeqCst),
+            lease_known: true,
+            ..OnlineReply::default()
+        }))
     }
 
     async fn receive(

@@ -8,7 +8,7 @@ use common::{
 };
 
 use super::{
-    Backoff, Bounds, Comets, Config, HttpServer, Lanes, Node, RpcClient, RpcServer, Sessions,
+    Backoff, Bounds, Comets, Config, HttpServer, Lanes, Node, Redis, RpcClient, RpcServer, Sessions,
 };
 
 impl Validate for Config {
@@ -20,6 +20,16 @@ impl Validate for Config {
         self.node.validate(checks);
         self.backoff.validate(checks);
         self.sessions.validate(checks);
+        self.redis.validate(checks);
+        if let Err(error) = self.store_place() {
+            let key = if self.redis.url.is_empty() {
+                "redis.addr"
+            } else {
+                "redis.url"
+            };
+            // Texts of any form may hold a password.
+            checks.that(key, "(hidden)", false, &error.to_string());
+        }
         self.limits.validate(checks);
         self.comets.validate(checks);
         checks.duration("shutdown.grace", self.shutdown.grace, Duration::ZERO..=HOUR);
@@ -28,6 +38,7 @@ impl Validate for Config {
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// The largest message that HTTP/2 libraries take without harm: 256 MiB.
@@ -155,6 +166,23 @@ impl Sessions {
     }
 }
 
+impl Redis {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration("redis.dialTimeout", self.dial_timeout, MILLISECOND..=MINUTE);
+        checks.duration("redis.readTimeout", self.read_timeout, MILLISECOND..=MINUTE);
+        checks.duration(
+            "redis.reconnectDelay",
+            self.reconnect_delay,
+            MILLISECOND..=MINUTE,
+        );
+        checks.duration(
+            "redis.roomCounts",
+            self.room_counts,
+            Duration::ZERO..=MINUTE,
+        );
+    }
+}
+
 impl Bounds {
     fn validate(&self, checks: &mut Checks) {
         checks.range("limits.token", self.token, 1..=1 << 20);
@@ -259,11 +287,42 @@ mod tests {
             readTimeout = "1s"
             [kafka]
             topic = "goim-push-topic"
+            [redis]
+            network = "tcp"
+            addr = "127.0.0.1:6379"
+            active = 60000
+            idle = 1024
+            dialTimeout = "200ms"
+            readTimeout = "500ms"
+            writeTimeout = "500ms"
+            idleTimeout = "120s"
+            expire = "30m"
         "#;
         let config = load(text, &[]).unwrap();
         assert_eq!(config.node.client_timeout(), Duration::from_secs(90));
         assert_eq!(config.regions["bj"], ["Beijing", "Tianjin"]);
         assert_eq!(config.http_server.read_timeout, Human::secs(1));
+        assert_eq!(config.redis.read_timeout, Human::millis(500));
+        let place = config.store_place().unwrap().unwrap();
+        assert_eq!(place.to_string(), "redis 127.0.0.1:6379");
+    }
+
+    #[test]
+    fn redis_is_where_its_keys_say_and_its_password_is_told_nobody() {
+        let place = |set: &[&str]| load("", set).map(|config| config.store_place().unwrap());
+        assert!(place(&[]).unwrap().is_none());
+        let url = "redis.url=redis+cluster://:hush@a:1,b:2";
+        let both = place(&[url, "redis.addr=c:3"]).unwrap().unwrap();
+        assert_eq!(both.to_string(), "redis cluster a:1,b:2");
+        let config = load("", &[url, "redis.auth=hush"]).unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+        for wrong in ["redis.url=rediss://:hush@a:1", "redis.url=:hush@a:1"] {
+            let error = load("", &[wrong]).unwrap_err();
+            assert!(
+                error.contains("redis.url") && !error.contains("hush"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -281,6 +340,8 @@ mod tests {
                 "[[comets.fixed]]\ngrpcAddress = \"a:1\"",
                 "comets.fixed.0.server",
             ),
+            ("[redis]\naddr = \"nowhere:port\"", "redis.addr"),
+            ("[redis]\nreadTimeout = \"0s\"", "redis.readTimeout"),
             ("[httpServer]\nmaxBoddy = 1", "httpServer.maxBoddy"),
         ] {
             let error = load(text, &[]).unwrap_err();

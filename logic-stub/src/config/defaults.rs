@@ -3,8 +3,8 @@
 use common::config::Human;
 
 use super::{
-    Backoff, Bounds, Comets, FixedComet, HttpServer, Lanes, Node, RpcClient, RpcServer, Sessions,
-    Shutdown,
+    Backoff, Bounds, Comets, FixedComet, HttpServer, Lanes, Node, Redis, RpcClient, RpcServer,
+    Sessions, Shutdown,
 };
 
 impl Default for RpcServer {
@@ -101,6 +101,20 @@ impl Default for Sessions {
             max: 1_000_000,
             lease: Human::secs(30),
             sweep: Human::secs(60),
+        }
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            addr: String::new(),
+            auth: String::new(),
+            dial_timeout: Human::millis(500),
+            read_timeout: Human::secs(1),
+            reconnect_delay: Human::secs(1),
+            room_counts: Human::secs(2),
         }
     }
 }

@@ -264,7 +264,7 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(report).unwrap(), expected);
         tally.settle(&b, &keys(&["p", "q"]), Outcome::Uncounted);
-        let report = tally.wait(Duration::from_secs(60)).await;
+        let report = tally.wait(Duration::from_mins(1)).await;
         assert_eq!((report.uncounted, report.pending), (2, vec![]));
     }
 }

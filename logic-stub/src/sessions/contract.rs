@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use protocol::grpc::goim::logic::CometInfo;
 
 use super::{
-    Connection, Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, Sessions,
+    Client, Connection, Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, Sessions,
     memory::{Limits, REPORT_MAX_AGE},
 };
 
@@ -34,6 +34,8 @@ pub(crate) async fn check<S: Subject>(make: impl Fn() -> S) {
     goodbyes_without_a_connection_go_by_server(&make()).await;
     several_connections_of_a_mid(&make()).await;
     index_follows_the_key(&make()).await;
+    nobodys_mid_has_no_index(&make()).await;
+    clients_are_kept(&make()).await;
     sessions_expire(&make()).await;
     restarted_comets_own_nothing_of_before(&make()).await;
     dead_leases_hide_sessions_and_counts(&make()).await;
@@ -55,6 +57,7 @@ pub(crate) fn session(
         mid,
         key: key.to_owned(),
         holder,
+        client: Client::default(),
     }
 }
 
@@ -167,6 +170,34 @@ async fn index_follows_the_key(subject: &impl Subject) {
     let goodbye = session(7, "k", "a", None);
     assert!(subject.sessions().remove(&goodbye).await.unwrap());
     assert_eq!(of_mids(subject, &[7, 8]).await, []);
+}
+
+async fn nobodys_mid_has_no_index(subject: &impl Subject) {
+    for mid in [0, -1] {
+        let key = format!("k{mid}");
+        let nobody = session(mid, &key, "a", None);
+        register(subject, &nobody).await;
+        assert_eq!(renew(subject, &nobody).await, Renewal::Renewed);
+        assert_eq!(of_mids(subject, &[mid]).await, []);
+        assert_eq!(holder(subject, &key).await, Some(nobody.holder.clone()));
+        assert!(subject.sessions().remove(&nobody).await.unwrap());
+    }
+    // Whoever becomes nobody is in the index no longer.
+    register(subject, &session(7, "k", "a", None)).await;
+    register(subject, &session(0, "k", "a", None)).await;
+    assert_eq!(of_mids(subject, &[7, 0]).await, []);
+}
+
+async fn clients_are_kept(subject: &impl Subject) {
+    let session = Session {
+        client: Client {
+            door: "tcp".to_owned(),
+            address: "[::1]:7".to_owned(),
+        },
+        ..session(7, "k", "a", None)
+    };
+    register(subject, &session).await;
+    assert_eq!(of_mids(subject, &[7]).await, [session]);
 }
 
 async fn sessions_expire(subject: &impl Subject) {

@@ -24,8 +24,8 @@ use parking_lot::{Mutex, RwLock};
 use protocol::grpc::goim::logic::CometInfo;
 
 use super::{
-    Answer, Holder, Lease, LeaseRenewal, Registration, Renewal, RoomCounts, Session, Sessions,
-    StoreError,
+    Answer, Client, Holder, Lease, LeaseRenewal, Registration, Renewal, RoomCounts, Session,
+    Sessions, StoreError,
 };
 use crate::clock::Clock;
 use leases::Leases;
@@ -51,7 +51,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    fn too_many_comets(&self) -> StoreError {
+    pub(super) fn too_many_comets(&self) -> StoreError {
         StoreError::Full {
             what: "comets",
             max: self.max_comets,
@@ -82,6 +82,7 @@ type Mids = BTreeSet<(i64, Arc<str>)>;
 struct Record {
     mid: i64,
     holder: Holder,
+    client: Client,
     expires: Instant,
 }
 
@@ -155,6 +156,9 @@ impl MemorySessions {
     /// Makes the index of `mid` agree with the record of `key`. Called after every change of a record: whichever of two
     /// calls comes last, it finds the record as it is.
     fn reindex(&self, mid: i64, key: &Arc<str>) {
+        if mid <= 0 {
+            return;
+        }
         let mut mids = self.mids_of(mid).lock();
         let held = self
             .keys_of(key)
@@ -173,6 +177,7 @@ impl MemorySessions {
         let record = Record {
             mid: session.mid,
             holder: session.holder.clone(),
+            client: session.client.clone(),
             expires: now + self.limits.expire,
         };
         let key: Arc<str> = session.key.as_str().into();
@@ -286,6 +291,7 @@ impl MemorySessions {
                         mid,
                         key: key.as_ref().to_owned(),
                         holder: record.holder.clone(),
+                        client: record.client.clone(),
                     });
                 }
             }

@@ -120,7 +120,7 @@ for (const [name, data] of [["a bad frame", new Uint8Array(15)], ["a text messag
     const lost = client.changeRoom("live://2");
     socket.deliver(data);
     await assert.rejects(lost, /the connection was lost/);
-    assert.deepEqual(socket.closedWith, [4002, "bad frame"]);
+    assert.deepEqual(socket.closedWith, [4902, "bad frame"]);
     assert.deepEqual(names(events).slice(-2), ["error", "close"]);
     assert.equal(events.at(-1).detail.willReconnect, true);
     client.close();
@@ -150,12 +150,20 @@ test("a disconnect without JSON, with null and with bytes that are no UTF-8 is a
 test("a heartbeat that is not answered ends the connection, and a new one is made", async () => {
   const { client, events, socket } = await connected({ timeout: 20, baseDelay: 1 });
   const closed = await new Promise((resolve) => client.on("close", resolve));
-  assert.deepEqual([closed.code, closed.reason, closed.willReconnect], [4000, "no answer to a heartbeat", true]);
-  assert.equal(socket.closedWith[0], 4000);
+  assert.deepEqual([closed.code, closed.reason, closed.willReconnect], [4900, "no answer to a heartbeat", true]);
+  assert.equal(socket.closedWith[0], 4900);
   while (PlayedSocket.last === socket) await new Promise((resolve) => setTimeout(resolve, 1));
   PlayedSocket.last.onopen();
   assert.deepEqual(PlayedSocket.last.take().map(([op]) => op), [Op.AUTH]);
   assert.deepEqual(names(events).slice(-2), ["close", "open"]);
+  client.close();
+});
+
+test("an Auth that is not answered ends the connection with a code that no server sends", async () => {
+  const { client, socket } = connect({ timeout: 20 });
+  const closed = await new Promise((resolve) => client.on("close", resolve));
+  assert.deepEqual([closed.code, closed.reason, closed.willReconnect], [4901, "no answer to Auth", true]);
+  assert.equal(socket.closedWith[0], 4901);
   client.close();
 });
 

@@ -19,7 +19,7 @@ pub use server::Server;
 pub use wire::Door;
 
 /// What takes longer has failed. No test is decided by it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits for what must come.
 pub async fn within<T>(what: &str, coming: impl Future<Output = T>) -> T {

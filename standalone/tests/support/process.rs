@@ -18,6 +18,12 @@ const ADDRESSES: [&str; 5] = [
     "logic.httpServer.addr",
 ];
 
+/// Time limits that a busy machine keeps.
+const LIMITS: [&str; 2] = [
+    "comet.rpcClient.timeout=1m",
+    "comet.protocol.handshakeTimeout=1m",
+];
+
 /// A running program; it is killed with the test.
 pub struct Process {
     child: Child,
@@ -70,7 +76,7 @@ impl Process {
         for (key, address) in ADDRESSES.iter().zip(addresses) {
             command.arg("--set").arg(format!("{key}={address}"));
         }
-        for setting in settings {
+        for setting in LIMITS.iter().chain(settings) {
             command.arg("--set").arg(setting);
         }
         let mut child = command

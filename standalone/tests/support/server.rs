@@ -69,7 +69,7 @@ impl Server {
     }
 }
 
-/// The default configuration, on free ports, with online counts that travel at once.
+/// The default configuration, on free ports, with online counts that travel at once and time limits that a busy machine keeps.
 pub fn config() -> Config {
     let mut config = Config::default();
     let any = || "127.0.0.1:0".to_owned();
@@ -77,7 +77,12 @@ pub fn config() -> Config {
     config.comet.websocket.bind = vec![any()];
     config.comet.rpc_server.addr = any();
     config.comet.logic.renew = Human::millis(50);
+    config.comet.rpc_client.timeout = Human::secs(60);
+    config.comet.protocol.handshake_timeout = Human::secs(60);
+    config.comet.protocol.close_timeout = Human::secs(60);
     config.logic.rpc_server.addr = any();
+    config.logic.rpc_server.timeout = Human::secs(60);
+    config.logic.rpc_client.timeout = Human::secs(60);
     config.logic.http_server.addr = any();
     config
 }
@@ -86,5 +91,5 @@ pub fn config() -> Config {
 pub fn without_bounds(config: &mut Config) {
     config.comet.protocol.svr_proto = 1 << 20;
     config.comet.protocol.svr_bytes = 1 << 30;
-    config.comet.push.wait = Human::secs(30);
+    config.comet.push.wait = Human::secs(60);
 }

@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::logic::Session;
 use crate::{
     bucket::{
         Bucket, Target,
@@ -91,8 +92,7 @@ impl Stage {
         let channel = Arc::new(channel);
         channel.owe();
         self.control(Control::Join(Box::new(Join {
-            key: key.into(),
-            mid,
+            session: Session::of(key, mid, self.next_id),
             channel: Arc::clone(&channel),
             room: (!room.is_empty()).then(|| RoomId::new("live", room)),
             accepts: vec![OP],

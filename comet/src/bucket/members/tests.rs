@@ -134,10 +134,18 @@ impl World {
         self.next_id += 1;
         let id = self.next_id;
         let channel = channel(id, &self.context);
-        let older =
-            self.buckets[key % BUCKETS].insert(key.to_string().into(), 1, channel, vec![1000]);
+        let older = self.buckets[key % BUCKETS].insert(
+            Session::of(&key.to_string(), 1, id),
+            channel,
+            vec![1000],
+        );
         let known = self.model.insert(key, (id, room)).map(|(id, _)| id);
-        assert_eq!(older.map(|member| member.channel.id()), known);
+        let older = match older {
+            Inserted::First => None,
+            Inserted::Replacing(member) => Some(member.channel.id()),
+            Inserted::TooLate { .. } => panic!("ids grow here"),
+        };
+        assert_eq!(older, known);
         if let Some(older) = known {
             self.gone(key, older, true);
         }
@@ -305,7 +313,11 @@ fn the_same_room_again_keeps_the_place_in_a_fan_out() {
     let context = context();
     let room = room_id(0);
     for id in 0..2 {
-        members.insert(id.to_string().into(), 1, channel(id, &context), vec![]);
+        members.insert(
+            Session::of(&id.to_string(), 1, id),
+            channel(id, &context),
+            vec![],
+        );
         members.change_room(&id.to_string(), id, Some(&room));
     }
     let found = members.rooms.find(room.as_str()).unwrap();
@@ -319,7 +331,11 @@ fn the_same_room_again_keeps_the_place_in_a_fan_out() {
 #[test]
 fn accepts_are_a_set() {
     let mut members = Members::new(0, Arc::new(Rooms::default()));
-    members.insert("a".into(), 1, channel(1, &context()), vec![7, 5, 7]);
+    members.insert(
+        Session::of("a", 1, 1),
+        channel(1, &context()),
+        vec![7, 5, 7],
+    );
     let accepted = |members: &Members| members.find("a").unwrap().accepts.to_vec();
     assert_eq!(accepted(&members), [5, 7]);
     assert!(members.change_accepts("a", 2, |_| vec![]).is_none());
@@ -334,7 +350,11 @@ fn empty_places_are_passed_in_bounded_steps() {
     let mut members = Members::new(0, Arc::new(Rooms::default()));
     let context = context();
     for id in 0..500 {
-        members.insert(id.to_string().into(), 1, channel(id, &context), vec![]);
+        members.insert(
+            Session::of(&id.to_string(), 1, id),
+            channel(id, &context),
+            vec![],
+        );
     }
     for id in 0..499 {
         members.remove(&id.to_string(), id);
@@ -347,4 +367,19 @@ fn empty_places_are_passed_in_bounded_steps() {
     }
     assert_eq!(served, [499]);
     assert!(steps >= 500 / SPARSE);
+}
+
+#[test]
+fn a_login_that_comes_after_a_later_one_changes_nothing() {
+    let mut members = Members::new(0, Arc::default());
+    let context = context();
+    members.insert(Session::of("a", 7, 2), channel(2, &context), vec![]);
+    let mut insert =
+        |mid, id| members.insert(Session::of("a", mid, id), channel(id, &context), vec![]);
+    assert!(matches!(insert(7, 1), Inserted::TooLate { same_mid: true }));
+    assert!(matches!(
+        insert(8, 1),
+        Inserted::TooLate { same_mid: false }
+    ));
+    assert!(matches!(insert(7, 3), Inserted::Replacing(older) if older.channel.id() == 2));
 }

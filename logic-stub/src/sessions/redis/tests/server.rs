@@ -1,0 +1,152 @@
+//! Servers of Redis for tests: real ones, on free ports, that keep nothing when they end.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use redis::{Client, Connection, FromRedisValue};
+
+/// How long a server may take to come up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ends with the value.
+pub(super) struct Server {
+    pub(super) port: u16,
+    bus: Option<u16>,
+    directory: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A server by itself.
+    pub(super) fn start() -> Self {
+        Self::on(free_port(), None)
+    }
+
+    /// Three masters that share the slots.
+    pub(super) fn cluster() -> Vec<Self> {
+        let nodes: Vec<Self> = (0..3)
+            .map(|_| Self::on(free_port(), Some(free_port())))
+            .collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let created = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .arg("--cluster-yes")
+            .output()
+            .unwrap();
+        assert!(created.status.success(), "{created:?}");
+        for node in &nodes {
+            node.await_cluster();
+        }
+        nodes
+    }
+
+    fn on(port: u16, bus: Option<u16>) -> Self {
+        let directory = std::env::temp_dir().join(format!("redis-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&directory).unwrap();
+        let mut server = Self {
+            port,
+            bus,
+            directory,
+            child: None,
+        };
+        server.go();
+        server
+    }
+
+    /// Starts it, on the port that it has. It knows its cluster again and has no data.
+    pub(super) fn go(&mut self) {
+        let mut command = Command::new("redis-server");
+        command
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+            .arg("--dir")
+            .arg(&self.directory);
+        if let Some(bus) = self.bus {
+            command
+                .args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
+                .args(["--cluster-port", &bus.to_string()]);
+        }
+        let child = command.stdout(Stdio::null()).spawn();
+        self.child =
+            Some(child.expect("redis-server is not there: scripts/test-tools installs it"));
+        until("it answers", || self.connection().is_some());
+    }
+
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub(super) fn await_cluster(&self) {
+        let ready = || {
+            let info: String = self.ask(&["CLUSTER", "INFO"]);
+            info.contains("cluster_state:ok")
+        };
+        until("the cluster is whole", ready);
+    }
+
+    /// What redis-cli would see.
+    pub(super) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut self.connection().unwrap()).unwrap()
+    }
+
+    /// All keys.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.ask(&["KEYS", "*"]);
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Lets everything here be older by `time`.
+    pub(super) fn age(&self, time: Duration) {
+        let time = i64::try_from(time.as_millis()).unwrap();
+        for key in self.keys() {
+            let left: i64 = self.ask(&["PTTL", &key]);
+            match left - time {
+                _ if left < 0 => {}
+                left if left <= 0 => self.ask(&["DEL", &key]),
+                left => self.ask(&["PEXPIRE", &key, &left.to_string()]),
+            }
+        }
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        let client = Client::open(("127.0.0.1", self.port)).unwrap();
+        let mut connection = client
+            .get_connection_with_timeout(Duration::from_secs(1))
+            .ok()?;
+        redis::cmd("PING").exec(&mut connection).ok()?;
+        Some(connection)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+/// Waits until it is so.
+fn until(what: &str, ready: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
