@@ -150,8 +150,8 @@ mod tests {
     #[tokio::test]
     async fn the_stream_that_was_longest_silent_is_forgotten() {
         let positions = Positions::new(2);
-        for stream in ["a", "b", "a", "c"] {
-            take(&positions, at(stream, 1, 9)).await;
+        for (stream, number) in [("a", 8), ("b", 9), ("a", 9), ("c", 9)] {
+            take(&positions, at(stream, 1, number)).await;
         }
         let repeated = Err(Refusal::Repeated);
         assert_eq!(check(&positions, at("a", 1, 9)).await, repeated);
