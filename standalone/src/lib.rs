@@ -1,4 +1,4 @@
-//! Comet and logic-stub in one process, over real loopback gRPC, with sessions in memory and a page to try them.
+//! Comet and logic-stub in one process, over real loopback gRPC, with sessions in memory by default, and a page to try them.
 //!
 //! # Layout
 //!
@@ -62,6 +62,8 @@ impl Standalone {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
+        let in_redis = matches!(self.logic.logic().config.store_place(), Ok(Some(_)));
+        let sessions = if in_redis { "Redis" } else { "memory" };
         let page = self.page.map_or(String::new(), |page| {
             format!(
                 "Open this page and watch messages arrive:\n\n  http://{}/?auto=1\n\n",
@@ -69,7 +71,7 @@ impl Standalone {
             )
         });
         format!(
-            "\nComet is up, with its sessions in memory.\n\n  \
+            "\nComet is up, with its sessions in {sessions}.\n\n  \
              TCP        {}\n  \
              HTTP       {} (WebSocket on /sub)\n  \
              push API   {}\n  \

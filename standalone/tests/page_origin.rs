@@ -77,6 +77,7 @@ async fn the_welcome_names_addresses_that_can_be_opened() {
     })
     .await;
     let welcome = server.standalone.welcome();
+    assert!(welcome.contains("sessions in memory"), "{welcome}");
     let page = server.door(Door::WebSocket).port();
     let push = server.push_api().port();
     let opened = format!("http://localhost:{page}/?auto=1");
