@@ -7,12 +7,14 @@
 //! - [`telemetry`]: logs, as text on a terminal and as JSON otherwise
 //! - [`shutdown`]: signals as a cancellation token
 //! - [`backoff`]: growing, jittered delays between attempts
+//! - [`same_site`]: whether a request comes from another site's page
 //! - [`readiness`]: named latches that say whether a process is ready
 
 pub mod backoff;
 pub mod config;
 pub mod listen;
 pub mod readiness;
+pub mod same_site;
 pub mod shutdown;
 pub mod telemetry;
 

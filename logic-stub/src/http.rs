@@ -1,7 +1,7 @@
 //! goim's HTTP API for pushers: `POST /goim/push/*`, `GET /goim/online/*`, `GET /goim/nodes/*`.
 //!
-//! Every answer, also one of an error, is HTTP 200 with `{"code":0,"message":"","data":..}`; only an unknown path (404) and a
-//! wrong method (405) have a status of their own beside it.
+//! Every answer, also one of an error, is HTTP 200 with `{"code":0,"message":"","data":..}`; only an unknown path (404), a
+//! wrong method (405) and a request of another site's page (403) have a status of their own beside it.
 
 mod nodes;
 mod online;
@@ -14,13 +14,17 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::Request,
+    middleware::{self, Next},
     routing::{get, post},
 };
 
 pub use serve::serve;
 
+use common::same_site;
+
 use crate::logic::Logic;
-use reply::{Reply, not_allowed, not_found};
+use reply::{Reply, foreign_site, not_allowed, not_found};
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -42,6 +46,17 @@ pub fn routes(logic: Arc<Logic>) -> Router {
         .route("/goim/nodes/instances", get(nodes::instances))
         .method_not_allowed_fallback(not_allowed)
         .with_state(State { logic })
+}
+
+/// Refuses what pages of other sites make a browser on this machine send: the API asks for no proof of who calls.
+pub fn from_this_machine(router: Router) -> Router {
+    router.route_layer(middleware::from_fn(async |request: Request, next: Next| {
+        if same_site::is_from_here(request.headers()) {
+            next.run(request).await
+        } else {
+            foreign_site().await
+        }
+    }))
 }
 
 /// The whole API, with its own 404.

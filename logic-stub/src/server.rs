@@ -164,7 +164,10 @@ impl Builder {
             (None, None) => memory(&config, clock, &shutdown),
         };
         let logic = Arc::new(Logic::new(config, sessions, business, metrics));
-        let router = http::router(Arc::clone(&logic)).merge(routes);
+        let mut router = http::router(Arc::clone(&logic)).merge(routes);
+        if !logic.config.http_server.allow_unauthenticated {
+            router = http::from_this_machine(router);
+        }
         tokio::spawn(refresh(Arc::clone(&logic), shutdown.clone()));
         let serving = Serving {
             logic: Arc::clone(&logic),

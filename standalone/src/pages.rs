@@ -1,15 +1,16 @@
 //! The page to try Comet with, and the push API at the page's own origin.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
     extract::{ConnectInfo, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, uri::Authority},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use common::same_site;
 use logic_stub::LogicStub;
 
 /// Nothing but this origin, and WebSockets to wherever the page is told to connect.
@@ -48,7 +49,7 @@ const FILES: [(&str, &str, &str); 5] = [
 pub fn router(logic: &LogicStub, allow_unauthenticated: bool) -> Router {
     let mut api = logic.http_router();
     if !allow_unauthenticated {
-        api = api.layer(middleware::from_fn(loopback_only));
+        api = api.route_layer(middleware::from_fn(loopback_only));
     }
     let files = FILES
         .into_iter()
@@ -83,40 +84,11 @@ async fn loopback_only(
 ) -> Response {
     let refusal = if !client.ip().to_canonical().is_loopback() {
         "pushes are taken from this machine only"
-    } else if !is_from_here(request.headers()) {
+    } else if !same_site::is_from_here(request.headers()) {
         "pushes are not taken from pages of other sites"
     } else {
         return next.run(request).await;
     };
     let text = format!("{refusal}; page.allowUnauthenticated changes that\n");
     (StatusCode::FORBIDDEN, text).into_response()
-}
-
-/// Whether a request is not another site's doing. A name that is not this machine's own may be a site's that leads to a
-/// loopback address (DNS rebinding); browsers say by `Origin` whose page sends a POST.
-fn is_from_here(headers: &HeaderMap) -> bool {
-    let Some(host) = only(headers, header::HOST) else {
-        return false;
-    };
-    let own = format!("http://{host}");
-    let is_own = |origin: &HeaderValue| origin.as_bytes().eq_ignore_ascii_case(own.as_bytes());
-    is_loopback_name(host) && headers.get_all(header::ORIGIN).iter().all(is_own)
-}
-
-/// The value of a header that came once.
-fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
-}
-
-/// Whether a `Host` is `localhost` or a loopback address, with or without a port.
-fn is_loopback_name(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else {
-        return false;
-    };
-    let name = authority.host();
-    let address = name.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = |address: IpAddr| address.to_canonical().is_loopback();
-    name.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
 }

@@ -110,6 +110,16 @@ pub(super) async fn not_found() -> Response {
     json(StatusCode::NOT_FOUND, &envelope)
 }
 
+/// A request that may be another site's doing.
+pub(super) async fn foreign_site() -> Response {
+    let envelope = Envelope::<()> {
+        code: -403,
+        message: "not taken from pages of other sites; httpServer.allowUnauthenticated changes that",
+        data: None,
+    };
+    json(StatusCode::FORBIDDEN, &envelope)
+}
+
 /// A known path with a wrong method; axum adds the right ones.
 pub(super) async fn not_allowed() -> Response {
     let envelope = Envelope::<()> {

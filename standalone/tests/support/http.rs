@@ -45,14 +45,14 @@ pub async fn push(addr: SocketAddr, kind: &str, query: &str, body: &str) {
 pub async fn post(addr: SocketAddr, path: &str, body: &[u8]) -> Answer {
     let len = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: logic\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n"
     );
     exchange(addr, &[head.as_bytes(), body].concat()).await
 }
 
 /// One GET on a connection of its own.
 pub async fn get(addr: SocketAddr, path: &str) -> Answer {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: logic\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     exchange(addr, request.as_bytes()).await
 }
 
