@@ -147,7 +147,7 @@ impl Pusher {
     /// Pushes to the room and waits for the answer, which has code 0.
     async fn push(&mut self, body: &str, report: bool) -> Value {
         let request = format!(
-            "POST /goim/push/room?operation=1000&type=live&room=1&report={} HTTP/1.1\r\nHost: logic\r\n\
+            "POST /goim/push/room?operation=1000&type=live&room=1&report={} HTTP/1.1\r\nHost: localhost\r\n\
              Content-Length: {}\r\n\r\n{body}",
             u8::from(report),
             body.len(),

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{channel::Channel, config};
+use crate::{channel::Channel, close::CloseReason, config};
 
 /// Says the last words, within the configured time, and ends the channel.
 pub(super) async fn say(config: &config::Protocol, channel: &Channel) {
@@ -18,8 +18,11 @@ pub(super) async fn say(config: &config::Protocol, channel: &Channel) {
     let closing = async {
         poll_fn(|cx| channel.poll_flushed(cx)).await?;
         match channel.socket() {
-            Some(socket) => linger(socket, config.linger_bytes).await,
-            None => Ok(()),
+            // A client that closed sends nothing more, and waits for us to close (RFC 6455 section 7.1.1).
+            Some(socket) if channel.closing() != Some(CloseReason::PeerClosed) => {
+                linger(socket, config.linger_bytes).await
+            }
+            _ => Ok(()),
         }
     };
     // Whether the client listened to the end, or failed to, is its own affair.
