@@ -1,0 +1,148 @@
+//! What the values may be.
+
+use std::time::Duration;
+
+use common::{
+    config::{Checks, Validate},
+    listen::parse_bind,
+};
+
+use super::{Config, Protocol, Tcp, WebSocket};
+
+impl Validate for Config {
+    fn validate(&self, checks: &mut Checks) {
+        self.tcp.validate(checks);
+        self.websocket.validate(checks);
+        self.protocol.validate(checks);
+        let bucket = &self.bucket;
+        checks.range("bucket.size", bucket.size, 0..=crate::room::MAX_BUCKETS);
+        checks.range("bucket.inbox", bucket.inbox, 1..=1 << 20);
+        checks.range("bucket.control", bucket.control, 1..=1 << 20);
+        checks.range("bucket.slice", bucket.slice, 1..=1 << 20);
+        checks.range("bucket.joinMessages", bucket.join_messages, 1..=65_536);
+        checks.range("bucket.joinBytes", bucket.join_bytes, 1..=16 << 20);
+        let addr = std::slice::from_ref(&self.rpc_server.addr);
+        addresses("rpcServer.addr", addr, checks);
+        checks.range(
+            "rpcServer.maxMessage",
+            self.rpc_server.max_message,
+            4096..=256 << 20,
+        );
+        checks.range("env.weight", self.env.weight, 0..=1_000_000);
+        self.validate_logic(checks);
+        let push = &self.push;
+        checks.duration("push.wait", push.wait, millis(1)..=secs(60));
+        checks.range("push.maxBody", push.max_body, 1..=16 << 20);
+        checks.range("push.maxRaw", push.max_raw, 1..=1 << 20);
+        checks.range("push.maxKeys", push.max_keys, 1..=10_000_000);
+        checks.range("push.maxAbsent", push.max_absent, 0..=10_000_000);
+        checks.range("push.lane", push.lane, 1..=1 << 20);
+        checks.range("push.paced", push.paced, 0..=4096);
+        checks.range("push.streams", push.streams, 1..=1 << 20);
+    }
+}
+
+impl Config {
+    fn validate_logic(&self, checks: &mut Checks) {
+        let logic = &self.logic;
+        let client = &self.rpc_client;
+        checks.duration("rpcClient.dial", client.dial, millis(10)..=secs(60));
+        checks.duration("rpcClient.timeout", client.timeout, millis(10)..=secs(300));
+        checks.that(
+            "logic.addresses",
+            logic.addresses.join(","),
+            !logic.addresses.is_empty()
+                && logic.addresses.iter().all(|address| address.contains(':')),
+            "one or more host:port",
+        );
+        checks.duration("logic.resolve", logic.resolve, secs(1)..=secs(3600));
+        checks.duration("logic.renew", logic.renew, millis(10)..=secs(3600));
+        checks.duration(
+            "logic.heartbeatMin",
+            logic.heartbeat_min,
+            millis(1)..=secs(86_400),
+        );
+        checks.duration(
+            "logic.heartbeatMax",
+            logic.heartbeat_max,
+            logic.heartbeat_min.get()..=secs(86_400),
+        );
+        checks.range("logic.registerRate", logic.register_rate, 1..=1_000_000);
+        checks.range(
+            "logic.receiveConcurrency",
+            logic.receive_concurrency,
+            1..=1024,
+        );
+        checks.range("logic.goodbyes", logic.goodbyes, 1..=100_000_000);
+        checks.duration(
+            "logic.goodbyeAge",
+            logic.goodbye_age,
+            secs(1)..=secs(86_400),
+        );
+    }
+}
+
+impl Tcp {
+    fn validate(&self, checks: &mut Checks) {
+        addresses("tcp.bind", &self.bind, checks);
+        checks.range("tcp.sndbuf", self.sndbuf, 0..=1 << 30);
+        checks.range("tcp.rcvbuf", self.rcvbuf, 0..=1 << 30);
+        checks.range("tcp.backlog", self.backlog, 1..=65_535);
+    }
+}
+
+impl WebSocket {
+    fn validate(&self, checks: &mut Checks) {
+        addresses("websocket.bind", &self.bind, checks);
+        checks.that(
+            "websocket.tlsOpen",
+            self.tls_open,
+            !self.tls_open,
+            "false: this version has no TLS door, put a TLS terminator in front",
+        );
+        checks.range("websocket.maxHead", self.max_head, 8192..=1 << 20);
+        checks.range("websocket.maxHeaders", self.max_headers, 8..=1024);
+        checks.range("websocket.maxMessage", self.max_message, 16..=64 << 20);
+        checks.duration("websocket.idle", self.idle, secs(1)..=secs(3600));
+    }
+}
+
+impl Protocol {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration(
+            "protocol.handshakeTimeout",
+            self.handshake_timeout,
+            millis(100)..=secs(300),
+        );
+        checks.range("protocol.greetingFrames", self.greeting_frames, 0..=65_535);
+        checks.range("protocol.svrProto", self.svr_proto, 1..=1 << 20);
+        checks.range("protocol.svrBytes", self.svr_bytes, 1024..=1 << 30);
+        checks.range("protocol.cliProto", self.cli_proto, 1..=4096);
+        checks.range("protocol.maxBody", self.max_body, 0..=16 << 20);
+        checks.range("protocol.maxRoom", self.max_room, 1..=4096);
+        checks.range("protocol.maxAccepts", self.max_accepts, 1..=65_536);
+        checks.range("protocol.readBuf", self.read_buf, 512..=1 << 20);
+        checks.duration("protocol.sweep", self.sweep, millis(100)..=secs(60));
+        checks.duration("protocol.heartbeat", self.heartbeat, secs(1)..=secs(86_400));
+        checks.duration(
+            "protocol.closeTimeout",
+            self.close_timeout,
+            millis(1)..=secs(60),
+        );
+        checks.range("protocol.lingerBytes", self.linger_bytes, 0..=1 << 30);
+    }
+}
+
+fn addresses(key: &str, values: &[String], checks: &mut Checks) {
+    for value in values {
+        checks.that(key, value, parse_bind(value).is_ok(), "[host]:port");
+    }
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}

@@ -1,0 +1,130 @@
+//! The defaults: what a comet is that is told nothing. The keys' own documentation has the arithmetic.
+
+use common::config::Human;
+
+use super::{Bucket, Env, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, WebSocket};
+use crate::channel::FullPolicy;
+
+impl Default for Env {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            region: "region".to_owned(),
+            zone: "zone".to_owned(),
+            deploy_env: "dev".to_owned(),
+            addrs: vec!["127.0.0.1".to_owned()],
+            grpc_address: String::new(),
+            weight: 10,
+            offline: false,
+        }
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self {
+            bind: vec![":3101".to_owned()],
+            sndbuf: 64 << 10,
+            rcvbuf: 0,
+            keepalive: false,
+            backlog: 4096,
+        }
+    }
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        Self {
+            bind: vec![":3102".to_owned()],
+            tls_open: false,
+            max_head: 8192,
+            max_headers: 64,
+            max_message: 16 * (4096 + 16),
+            idle: Human::secs(60),
+        }
+    }
+}
+
+impl Default for Protocol {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Human::secs(8),
+            greeting_frames: 32,
+            svr_proto: 128,
+            svr_bytes: 64 << 10,
+            full_policy: FullPolicy::DropNewest,
+            cli_proto: 16,
+            max_body: protocol::codec::DEFAULT_MAX_BODY,
+            max_room: 256,
+            max_accepts: 256,
+            read_buf: 8192,
+            sweep: Human::secs(1),
+            heartbeat: Human::secs(8 * 60),
+            close_timeout: Human::secs(3),
+            linger_bytes: 256 << 10,
+        }
+    }
+}
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self {
+            size: 0,
+            inbox: 1024,
+            control: 1024,
+            slice: 256,
+            join_messages: 64,
+            join_bytes: 32 << 10,
+        }
+    }
+}
+
+impl Default for RpcServer {
+    fn default() -> Self {
+        Self {
+            addr: ":3109".to_owned(),
+            allow_unauthenticated: false,
+            max_message: 16 << 20,
+        }
+    }
+}
+
+impl Default for RpcClient {
+    fn default() -> Self {
+        Self {
+            dial: Human::secs(1),
+            timeout: Human::secs(3),
+        }
+    }
+}
+
+impl Default for Logic {
+    fn default() -> Self {
+        Self {
+            addresses: vec!["127.0.0.1:3119".to_owned()],
+            resolve: Human::secs(10),
+            renew: Human::secs(10),
+            heartbeat_min: Human::secs(10 * 60),
+            heartbeat_max: Human::secs(30 * 60),
+            register_rate: 2000,
+            receive_concurrency: 1,
+            goodbyes: 65_536,
+            goodbye_age: Human::secs(10 * 60),
+        }
+    }
+}
+
+impl Default for Push {
+    fn default() -> Self {
+        Self {
+            wait: Human::secs(1),
+            max_body: 1 << 20,
+            max_raw: 4096,
+            max_keys: 100_000,
+            max_absent: 1000,
+            lane: 4096,
+            paced: 16,
+            streams: 4096,
+        }
+    }
+}
