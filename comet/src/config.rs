@@ -206,6 +206,10 @@ pub struct RpcServer {
     pub allow_unauthenticated: bool,
     /// Bytes of one gRPC message. goim's peers allow 16 MiB.
     pub max_message: usize,
+    /// Connections at once: one for each logic or job, and some for people with grpcurl.
+    pub max_connections: usize,
+    /// Calls at once on one connection.
+    pub max_streams: u32,
 }
 
 /// Time limits of calls to logic.

@@ -3,17 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use common::incoming::Incoming;
 use protocol::grpc::{
     DESCRIPTORS, comet::v1::comet_server::CometServer as CometV1Server,
     goim::comet::comet_server::CometServer,
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, transport::Server};
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::push::{CometV1, GoimComet, Pusher};
+use crate::{
+    config::RpcServer,
+    push::{CometV1, GoimComet, Pusher},
+};
 
 /// goim's windows, in bytes: a pusher that is ahead by less never waits for an acknowledgement.
 const WINDOW: u32 = 16 << 20;
@@ -22,13 +25,14 @@ const WINDOW: u32 = 16 << 20;
 const KEEPALIVE: Duration = Duration::from_mins(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves until `shutdown`. `max_message` bounds a call's message in bytes.
+/// Serves until `shutdown`.
 pub(crate) async fn serve(
     listener: TcpListener,
     pusher: Arc<Pusher>,
-    max_message: usize,
+    config: &RpcServer,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let max_message = config.max_message;
     let goim = CometServer::new(GoimComet::new(Arc::clone(&pusher)))
         .max_decoding_message_size(max_message)
         .accept_compressed(CompressionEncoding::Gzip);
@@ -45,6 +49,7 @@ pub(crate) async fn serve(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let server = Server::builder()
+        .max_concurrent_streams(config.max_streams)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -54,8 +59,8 @@ pub(crate) async fn serve(
         .add_service(health_service)
         .add_service(reflection().build_v1().context("gRPC reflection")?)
         .add_service(reflection().build_v1alpha().context("gRPC reflection")?);
+    let incoming = Incoming::new(listener, config.max_connections, KEEPALIVE);
     tokio::spawn(async move {
-        let incoming = TcpListenerStream::new(listener);
         if let Err(error) = server
             .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
             .await

@@ -78,13 +78,7 @@ impl Comet {
         );
         let gateway = Arc::new(Gateway::start(config, logic, metrics, shutdown.clone()));
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
-        grpc::serve(
-            grpc,
-            pusher,
-            config.rpc_server.max_message,
-            shutdown.clone(),
-        )
-        .await?;
+        grpc::serve(grpc, pusher, &config.rpc_server, shutdown.clone()).await?;
 
         let comet = Self {
             tcp_addrs: local_addrs(&tcp)?,

@@ -4,6 +4,7 @@
 //!
 //! - [`config`]: one loader for all programs: TOML file, then environment, then `--set`
 //! - [`listen`]: addresses, listening sockets, exposure of unauthenticated services, the accept loop
+//! - [`incoming`]: a gRPC server's connections, bounded in number
 //! - [`telemetry`]: logs, as text on a terminal and as JSON otherwise
 //! - [`shutdown`]: signals as a cancellation token
 //! - [`backoff`]: growing, jittered delays between attempts
@@ -12,6 +13,7 @@
 
 pub mod backoff;
 pub mod config;
+pub mod incoming;
 pub mod listen;
 pub mod readiness;
 pub mod same_site;

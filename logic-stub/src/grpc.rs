@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use common::incoming::Incoming;
 use protocol::grpc::goim::logic::{
     CometInfo, ConnectReply, ConnectReq, ConnectionRef, DisconnectReply, DisconnectReq,
     HeartbeatReply, HeartbeatReq, NodesReply, NodesReq, OnlineReply, OnlineReq, ReceiveReply,
@@ -14,7 +15,6 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Se
 
 use crate::{
     business::Refusal,
-    incoming::Incoming,
     logic::Logic,
     sessions::{
         Client, Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, StoreError,

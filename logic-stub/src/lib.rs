@@ -19,7 +19,6 @@ pub mod comets;
 pub mod config;
 pub mod grpc;
 pub mod http;
-mod incoming;
 pub mod lanes;
 pub mod logic;
 pub mod metrics;

@@ -28,6 +28,13 @@ impl Validate for Config {
             self.rpc_server.max_message,
             4096..=256 << 20,
         );
+        let server = &self.rpc_server;
+        checks.range(
+            "rpcServer.maxConnections",
+            server.max_connections,
+            1..=1 << 20,
+        );
+        checks.range("rpcServer.maxStreams", server.max_streams, 1..=1 << 20);
         checks.range("env.weight", self.env.weight, 0..=1_000_000);
         self.validate_logic(checks);
         let push = &self.push;

@@ -85,6 +85,8 @@ impl Default for RpcServer {
             addr: ":3109".to_owned(),
             allow_unauthenticated: false,
             max_message: 16 << 20,
+            max_connections: 1024,
+            max_streams: 1024,
         }
     }
 }

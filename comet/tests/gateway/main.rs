@@ -7,6 +7,7 @@
     reason = "all of it is test code"
 )]
 
+mod bounds;
 mod client;
 mod goim;
 mod lanes;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use common::listen::accept_loop;
+use common::{incoming::settle, listen::accept_loop};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::{config::HttpServer, incoming::settle};
+use crate::config::HttpServer;
 
 /// Serves `router` on `listener` until `shutdown`, then waits for the requests under way.
 pub async fn serve(

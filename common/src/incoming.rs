@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use common::listen::accept_loop;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -19,16 +18,18 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::listen::accept_loop;
+
 /// A stream of connections, at most so many at once: one over the bound is closed.
 #[derive(Debug)]
-pub(crate) struct Incoming {
+pub struct Incoming {
     accepted: mpsc::Receiver<Peer>,
     _accepting: DropGuard,
 }
 
 /// A connection that counts until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     stream: TcpStream,
     address: SocketAddr,
     _permit: OwnedSemaphorePermit,
@@ -36,7 +37,7 @@ pub(crate) struct Peer {
 
 impl Incoming {
     /// Accepts at most `max` connections at once. `stuck`: a peer that takes nothing of what it is sent for so long is gone.
-    pub(crate) fn new(listener: TcpListener, max: usize, stuck: Duration) -> Self {
+    pub fn new(listener: TcpListener, max: usize, stuck: Duration) -> Self {
         let max = max.min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(max));
         // As many places as there are permits: it is never full.
@@ -44,14 +45,14 @@ impl Incoming {
         let stop = CancellationToken::new();
         let accepting = stop.clone().drop_guard();
         let failed =
-            |error: &io::Error| tracing::warn!(%error, "accepting a connection of a comet failed");
+            |error: &io::Error| tracing::warn!(%error, "accepting a gRPC connection failed");
         tokio::spawn(accept_loop(
             listener,
             stop,
             failed,
             move |stream, address| {
                 let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-                    tracing::warn!(%address, "the bound of connections is reached: one of a comet is refused");
+                    tracing::warn!(%address, "the bound of gRPC connections is reached: one is refused");
                     return;
                 };
                 settle(&stream, stuck);
@@ -70,7 +71,7 @@ impl Incoming {
 }
 
 /// Ends waiting for a peer that takes nothing for as long as `stuck`, where the system can.
-pub(crate) fn settle(stream: &TcpStream, stuck: Duration) {
+pub fn settle(stream: &TcpStream, stuck: Duration) {
     #[cfg(target_os = "linux")]
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(stuck)) {
         tracing::debug!(%error, "a connection was gone at once");
