@@ -70,6 +70,9 @@ pub fn config(logic: &[SocketAddr]) -> Config {
     config.rpc_server.addr = "127.0.0.1:0".into();
     config.logic.addresses = logic.iter().map(SocketAddr::to_string).collect();
     config.logic.renew = Human::millis(50);
+    // Limits that a busy machine keeps, where a test is not about them.
+    config.rpc_client.dial = Human::secs(20);
+    config.rpc_client.timeout = Human::secs(20);
     config.bucket.size = 2;
     config.protocol.svr_proto = 100_000;
     config.protocol.svr_bytes = 64 << 20;

@@ -101,42 +101,35 @@ impl Running {
         &self.stub.logic().metrics
     }
 
-    /// Logs in as a comet would on behalf of a client.
+    /// Logs in as goim's comet would on behalf of a client.
     pub async fn connect(&self, server: &str, token: &str) -> Result<ConnectReply, Status> {
-        let connection = None;
-        let token = token.to_owned().into();
-        let request = ConnectReq {
-            server: server.to_owned(),
-            token,
-            connection,
-            ..ConnectReq::default()
-        };
-        self.client
-            .clone()
-            .connect(request)
-            .await
-            .map(Response::into_inner)
+        self.ask(server, token, None).await
     }
 
+    /// Logs in as a comet of this project would.
     pub async fn connect_as(
         &self,
         server: &str,
         token: &str,
         connection: ConnectionRef,
     ) -> Result<ConnectReply, Status> {
-        let connection = Some(connection);
-        let token = token.to_owned().into();
+        self.ask(server, token, Some(connection)).await
+    }
+
+    async fn ask(
+        &self,
+        server: &str,
+        token: &str,
+        connection: Option<ConnectionRef>,
+    ) -> Result<ConnectReply, Status> {
         let request = ConnectReq {
             server: server.to_owned(),
-            token,
+            token: token.to_owned().into(),
             connection,
             ..ConnectReq::default()
         };
-        self.client
-            .clone()
-            .connect(request)
-            .await
-            .map(Response::into_inner)
+        let reply = self.client.clone().connect(request).await?;
+        Ok(reply.into_inner())
     }
 
     pub async fn renew(
