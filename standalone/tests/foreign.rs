@@ -4,15 +4,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
     time::Duration,
 };
 
 use tokio::process::Command;
 
-use crate::support::{Door, PATIENCE, Server, process::Process};
-
-const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+use crate::support::{
+    Door, PATIENCE, Server,
+    process::Process,
+    script::{self, TESTS, passes, run},
+};
 
 /// A browser may be slow to start, and the page waits for counts that travel.
 const BROWSER_PATIENCE: Duration = Duration::from_mins(3);
@@ -25,7 +26,7 @@ async fn a_python_client_over_tcp() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_python_client_over_websocket() {
-    let has_websockets = run(&mut interpreter(&["-c", "import websockets"]), PATIENCE).await;
+    let has_websockets = run(script::python().args(["-c", "import websockets"]), PATIENCE).await;
     assert!(
         has_websockets.status.success(),
         "the Python package `websockets` is missing: `make test` installs it and says where by COMET_TEST_PYTHON"
@@ -104,31 +105,8 @@ impl Drop for Control {
 async fn python(script: &str, server: &Server, door: Door) {
     let addr = server.door(door);
     let push_api = format!("http://{}", server.push_api());
-    let (host, port) = (addr.ip().to_string(), addr.port().to_string());
-    let script_path = format!("{TESTS}/clients/{script}");
-    let mut client = interpreter(&[&script_path, &host, &port, &push_api]);
+    let mut client = script::client(script);
+    client.args([addr.ip().to_string(), addr.port().to_string(), push_api]);
     passes(script, run(&mut client, PATIENCE).await);
     server.closed("peer_closed", 1).await;
-}
-
-fn interpreter(arguments: &[&str]) -> Command {
-    let python = std::env::var_os("COMET_TEST_PYTHON");
-    let mut command = Command::new(python.unwrap_or_else(|| "python3".into()));
-    command.args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
-}
-
-async fn run(command: &mut Command, patience: Duration) -> Output {
-    let running = command.kill_on_drop(true).output();
-    let what = format!("{:?}", command.as_std());
-    tokio::time::timeout(patience, running)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: not done within {patience:?}"))
-        .unwrap_or_else(|error| panic!("{what}: {error}; `make test` installs what is missing"))
-}
-
-fn passes(name: &str, output: Output) {
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
-    assert!(output.status.success(), "{name}: {}\n{told}", output.status);
 }

@@ -9,6 +9,7 @@
 //! - [`hostile`], [`handshake`]: clients that do what they must not
 //! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it; [`page_origin`]: who may push through the page's port
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
+//! - [`goims_peers`]: goim's services on the other side
 //! - [`support`]: servers, clients and pushers for all of them
 
 #![allow(
@@ -19,6 +20,7 @@
 
 mod binary;
 mod foreign;
+mod goims_peers;
 mod handshake;
 mod hostile;
 mod identity;

@@ -2,12 +2,14 @@
 //!
 //! - [`server`]: both services on free ports; [`process`]: the program itself
 //! - [`client`]: a goim client; [`wire`]: its bytes on either door
+//! - [`script`]: programs in other languages
 //! - [`http`]: pushes over goim's HTTP API; [`grpc`]: pushes over goim's and this project's gRPC
 
 pub mod client;
 pub mod grpc;
 pub mod http;
 pub mod process;
+pub mod script;
 pub mod server;
 pub mod wire;
 
