@@ -14,12 +14,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Which other members each member may depend on, for its tests too.
-const MAY_KNOW: [(&str, &[&str]); 5] = [
+const MAY_KNOW: [(&str, &[&str]); 6] = [
     ("protocol", &[]),
     ("common", &[]),
     ("comet", &["common", "protocol"]),
     ("logic-stub", &["common", "protocol"]),
     ("standalone", &["comet", "common", "logic-stub", "protocol"]),
+    ("bench", &["protocol"]),
 ];
 
 /// Words that must not occur in files of comet, with the reason.

@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    doors::Door,
+    limit::{self, LimitArgs, SinkArgs},
+    logic, pusher, report,
+    scenario::{
+        Bench, Row, Timing,
+        fanout::{self, Pushes},
+        heartbeats, idle, logins,
+    },
+    server::ServerArgs,
+};
+
+/// Measures a server that speaks goim's protocol: throughput, latency, losses, CPU time, memory.
+#[derive(Debug, Parser)]
+#[command(name = "comet-bench", version)]
+pub struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    timing: Timing,
+    /// Threads of clients.
+    #[arg(long, global = true, default_value_t = 1)]
+    threads: u32,
+    /// Writes the results as JSON; `-` is the standard output.
+    #[arg(long, global = true, value_name = "PATH")]
+    json: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Messages to one room.
+    Room {
+        #[command(flatten)]
+        pushes: Pushes,
+        /// Looks for the highest rate of which less than 0.1 % is lost.
+        #[arg(long)]
+        search: bool,
+    },
+    /// Messages to everyone.
+    Broadcast {
+        #[command(flatten)]
+        pushes: Pushes,
+    },
+    /// Messages to rooms in turn, over which the connections are spread.
+    Rooms {
+        #[command(flatten)]
+        pushes: Pushes,
+        /// How many.
+        #[arg(long, default_value_t = 100)]
+        rooms: u32,
+    },
+    /// Messages to keys in turn.
+    Keys {
+        #[command(flatten)]
+        pushes: Pushes,
+        /// Keys in a call.
+        #[arg(long, default_value_t = 1)]
+        per_call: u32,
+    },
+    /// Logins a second.
+    Logins {
+        /// Logins of a round.
+        #[arg(long, default_value_t = 10_000)]
+        connections: u32,
+        /// By which they come in.
+        #[arg(long, value_enum, default_value_t = Door::Tcp)]
+        door: Door,
+        /// Logins under way at once.
+        #[arg(long, default_value_t = 64)]
+        at_once: u32,
+        /// Rounds, after one that warms up.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
+    /// Heartbeats, one under way on each connection.
+    Heartbeats {
+        /// Connections.
+        #[arg(long, default_value_t = 1000)]
+        connections: u32,
+        /// By which they come in.
+        #[arg(long, value_enum, default_value_t = Door::Tcp)]
+        door: Door,
+    },
+    /// Memory and CPU time of idle connections.
+    Idle {
+        /// Counts of connections at which the memory is measured.
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "1000,5000,10000,15000,19000"
+        )]
+        counts: Vec<u32>,
+        /// By which they come in.
+        #[arg(long, value_enum, default_value_t = Door::Tcp)]
+        door: Door,
+        /// Seconds for which CPU time is measured.
+        #[arg(long, default_value_t = 30.0)]
+        quiet: f64,
+    },
+    /// The bare loop of writes that no server can beat.
+    Limit {
+        #[command(flatten)]
+        limit: LimitArgs,
+    },
+    /// A minimal logic, for a server that is started by hand.
+    Logic {
+        /// Where it listens.
+        #[arg(long, default_value = "127.0.0.1:3119")]
+        listen: SocketAddr,
+    },
+    /// The receiver of the bare loop.
+    #[command(hide = true)]
+    Discard {
+        #[command(flatten)]
+        sink: SinkArgs,
+    },
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Discard { sink } => limit::discard(sink),
+            Command::Logic { listen } => pusher::block_on_local(logic::serve(*listen))?,
+            Command::Limit { limit } => self.tell(&[limit::run(limit)?]),
+            _ => {
+                let rows = pusher::block_on_local(self.measure())??;
+                self.tell(&rows)
+            }
+        }
+    }
+
+    async fn measure(&self) -> anyhow::Result<Vec<Row>> {
+        let bench = Bench::start(&self.server, self.threads, self.timing)?;
+        let row = match &self.command {
+            Command::Room {
+                pushes,
+                search: true,
+            } => fanout::search(&bench, pushes).await?,
+            Command::Room {
+                pushes,
+                search: false,
+            } => fanout::rooms(&bench, pushes, 1).await?,
+            Command::Broadcast { pushes } => fanout::broadcast(&bench, pushes).await?,
+            Command::Rooms { pushes, rooms } => fanout::rooms(&bench, pushes, *rooms).await?,
+            Command::Keys { pushes, per_call } => fanout::keys(&bench, pushes, *per_call).await?,
+            Command::Logins {
+                connections,
+                door,
+                at_once,
+                rounds,
+            } => logins::run(&bench, *door, *connections, *at_once, *rounds).await?,
+            Command::Heartbeats { connections, door } => {
+                heartbeats::run(&bench, *door, *connections).await?
+            }
+            Command::Idle {
+                counts,
+                door,
+                quiet,
+            } => idle::run(&bench, *door, counts, *quiet).await?.0,
+            Command::Limit { .. } | Command::Logic { .. } | Command::Discard { .. } => {
+                return Ok(Vec::new());
+            }
+        };
+        Ok(vec![row])
+    }
+
+    fn tell(&self, rows: &[Row]) -> anyhow::Result<()> {
+        if let Some(path) = &self.json {
+            return report::write_json(path, rows);
+        }
+        report::print(rows);
+        Ok(())
+    }
+}

@@ -1,0 +1,59 @@
+//! Heartbeats: every connection sends its next as soon as the last is answered.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{Bench, Row, millis};
+use crate::{
+    clients::{Stats, Task},
+    doors::Door,
+    measure::{self, Processes, real},
+};
+
+/// Measures the heartbeats of `count` connections.
+pub async fn run(bench: &Bench, door: Door, count: u32) -> anyhow::Result<Row> {
+    bench.open(0, count, door, 1).await?;
+    let beat = |on| {
+        bench.fleet.tell(Task::Beat {
+            first: 0,
+            count,
+            on,
+        })
+    };
+    beat(true).await?;
+    sleep(Duration::from_secs_f64(bench.timing.warmup)).await;
+    bench.fleet.tell(Task::Mark).await?;
+    let before = sample(bench).await?;
+    sleep(Duration::from_secs_f64(bench.timing.seconds)).await;
+    let after = sample(bench).await?;
+    beat(false).await?;
+    let stats = bench.fleet.stats().await?;
+    bench.close(0, count).await?;
+
+    let beats = after.0.beats - before.0.beats;
+    let seconds = real(after.1 - before.1) / 1e9;
+    let per_million = |cpu: f64| cpu / (real(beats.max(1)) / 1e6);
+    Ok(Row {
+        scenario: "heartbeats".to_owned(),
+        door: Some(door),
+        connections: count,
+        seconds,
+        offered: beats,
+        received: beats,
+        per_second: real(beats) / seconds,
+        server_cpu: (!bench.server.processes.is_empty()).then(|| per_million(after.2 - before.2)),
+        client_cpu: Some(per_million(after.3 - before.3)),
+        p50: millis(&stats.latency, 0.5),
+        p99: millis(&stats.latency, 0.99),
+        p999: millis(&stats.latency, 0.999),
+        gone: stats.closed + stats.errors - before.0.closed - before.0.errors,
+        ..Row::default()
+    })
+}
+
+async fn sample(bench: &Bench) -> anyhow::Result<(Stats, u64, f64, f64)> {
+    let stats = bench.fleet.stats().await?;
+    let server = bench.server.processes.cpu()?;
+    Ok((stats, measure::now(), server, Processes::this().cpu()?))
+}
