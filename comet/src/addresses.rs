@@ -1,6 +1,6 @@
 //! How many connections are logged in, and from how many client addresses.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr};
 
 use parking_lot::Mutex;
 
@@ -10,20 +10,20 @@ pub struct Addresses {
     open: Mutex<HashMap<IpAddr, u32, foldhash::fast::RandomState>>,
 }
 
-/// One connection among them, as long as it lives.
-#[derive(Debug)]
-pub struct Guest {
-    addresses: Arc<Addresses>,
-    ip: IpAddr,
-}
-
 impl Addresses {
     /// Counts a connection in.
-    pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Guest {
+    pub fn enter(&self, ip: IpAddr) {
         *self.open.lock().entry(ip).or_default() += 1;
-        Guest {
-            addresses: Arc::clone(self),
-            ip,
+    }
+
+    /// Counts a connection out that was counted in.
+    pub fn leave(&self, ip: IpAddr) {
+        let mut open = self.open.lock();
+        if let Some(count) = open.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&ip);
+            }
         }
     }
 
@@ -37,33 +37,23 @@ impl Addresses {
     }
 }
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let mut open = self.addresses.open.lock();
-        if let Some(count) = open.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.ip);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn counts_connections_and_distinct_addresses() {
-        let addresses = Arc::new(Addresses::default());
+        let addresses = Addresses::default();
         let (one, two) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let guests = [
-            addresses.enter(one),
-            addresses.enter(one),
-            addresses.enter(two),
-        ];
+        for ip in [one, one, two] {
+            addresses.enter(ip);
+        }
         assert_eq!(addresses.counts(), (3, 2));
-        drop(guests);
+        addresses.leave(one);
+        assert_eq!(addresses.counts(), (2, 2));
+        for ip in [one, two] {
+            addresses.leave(ip);
+        }
         assert_eq!(addresses.counts(), (0, 0));
     }
 }

@@ -13,7 +13,7 @@ use common::{
 use prometheus_client::registry::Registry;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A push gateway that speaks goim's protocol.
 ///

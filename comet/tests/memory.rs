@@ -30,16 +30,19 @@ const DOOR: &str = "COMET_TEST_DOOR";
 /// Connections at which the memory is read.
 const COUNTS: [usize; 3] = [5_000, 10_000, 15_000];
 
+/// Bytes a connection: 1 KiB, and an eighth of it because tables grow by doubling, wherever the counts happen to be.
+const MAX_SLOPE: f64 = 1152.0;
+
 #[tokio::test]
-async fn an_idle_tcp_connection_costs_at_most_2_kib() {
+async fn an_idle_tcp_connection_costs_about_1_kib() {
     let slope = slope("tcp").await;
-    assert!(slope <= 2048.0, "{slope:.0} bytes a connection");
+    assert!(slope <= MAX_SLOPE, "{slope:.0} bytes a connection");
 }
 
 #[tokio::test]
-async fn an_idle_websocket_connection_costs_at_most_2_and_a_half_kib() {
+async fn an_idle_websocket_connection_costs_about_1_kib() {
     let slope = slope("websocket").await;
-    assert!(slope <= 2560.0, "{slope:.0} bytes a connection");
+    assert!(slope <= MAX_SLOPE, "{slope:.0} bytes a connection");
 }
 
 /// Not a test: the process of the clients. It logs in as many as it is told on standard input, says so, and waits for more.

@@ -11,7 +11,7 @@ use common::{
 use standalone::{Config, Standalone, config::SPEC};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Comet and its logic in one process, with a page to try them.
 #[derive(Debug, Parser)]

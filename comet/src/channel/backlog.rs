@@ -20,9 +20,13 @@ pub(super) enum Entry {
     Farewell(Box<[u8]>),
 }
 
-/// The queue. Empty, it has no memory of its own.
+/// What waits. Nearly always that is nothing, and then it is one null pointer.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(super) struct Backlog(Option<Box<Queue>>);
+
+/// Entries that wait; at least one.
+#[derive(Debug, Default)]
+struct Queue {
     entries: VecDeque<Entry>,
     /// Bytes of the head that are written.
     written: usize,
@@ -44,27 +48,32 @@ pub(super) struct Written {
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.is_none()
     }
 
     /// Whether another message fits. One always does if no message waits, however large: the buffer exists anyway, shared by
     /// all who get it.
     pub(super) fn has_room(&self, messages: usize, bytes: usize, limits: &Limits) -> bool {
-        fits((self.messages, self.bytes), (messages, bytes), limits)
+        self.0
+            .as_ref()
+            .is_none_or(|queue| queue.has_room(messages, bytes, limits))
     }
 
     /// Appends an entry, of which `written` bytes are written already; that is only so where nothing else waits.
     pub(super) fn put(&mut self, entry: Entry, written: usize, door: Door) {
         debug_assert!(
-            written == 0 || self.entries.is_empty(),
+            written == 0 || self.is_empty(),
             "only a head is partly written"
         );
-        if self.entries.is_empty() {
-            self.written = written;
-        }
-        self.messages += entry.messages();
-        self.bytes += entry.message_bytes(door);
-        self.entries.push_back(entry);
+        let queue = self.0.get_or_insert_with(|| {
+            Box::new(Queue {
+                written,
+                ..Queue::default()
+            })
+        });
+        queue.messages += entry.messages();
+        queue.bytes += entry.message_bytes(door);
+        queue.entries.push_back(entry);
     }
 
     /// Drops the oldest messages until the new one fits. Answers and a partly written head stay; if the new one does not fit
@@ -76,36 +85,19 @@ impl Backlog {
         limits: &Limits,
         door: Door,
     ) -> usize {
-        let before = self.messages;
-        let head = self.entries.front().filter(|_| self.written > 0);
-        let stays = head.map_or((0, 0), |head| (head.messages(), head.message_bytes(door)));
-        if !fits(stays, (messages, bytes), limits) {
-            return 0;
-        }
-        let mut at = usize::from(self.written > 0);
-        while !self.has_room(messages, bytes, limits) {
-            match self.entries.get(at) {
-                None => break,
-                Some(Entry::Message(_)) => self.remove(at, door),
-                Some(_) => at += 1,
-            }
-        }
-        before - self.messages
+        self.change(|queue| queue.drop_oldest((messages, bytes), limits, door))
+            .unwrap_or_default()
     }
 
     /// Drops everything but a partly written head. Returns how many messages went.
     pub(super) fn clear_unwritten(&mut self, door: Door) -> usize {
-        let before = self.messages;
-        let keep = usize::from(self.written > 0);
-        while self.entries.len() > keep {
-            self.remove(keep, door);
-        }
-        before - self.messages
+        self.change(|queue| queue.clear_unwritten(door))
+            .unwrap_or_default()
     }
 
     /// Drops everything. Returns how many messages went.
     pub(super) fn clear(&mut self) -> usize {
-        std::mem::take(self).messages
+        self.0.take().map_or(0, |queue| queue.messages)
     }
 
     /// Writes until nothing waits or the socket is full.
@@ -116,11 +108,58 @@ impl Backlog {
             replies: 0,
             result: Ok(()),
         };
+        self.change(|queue| queue.write_to(socket, door, &mut done));
+        done
+    }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut Queue) -> R) -> Option<R> {
+        let queue = self.0.as_mut()?;
+        let result = change(queue);
+        if queue.entries.is_empty() {
+            self.0 = None;
+        }
+        Some(result)
+    }
+}
+
+impl Queue {
+    fn has_room(&self, messages: usize, bytes: usize, limits: &Limits) -> bool {
+        fits((self.messages, self.bytes), (messages, bytes), limits)
+    }
+
+    fn drop_oldest(&mut self, new: (usize, usize), limits: &Limits, door: Door) -> usize {
+        let before = self.messages;
+        let head = self.entries.front().filter(|_| self.written > 0);
+        let stays = head.map_or((0, 0), |head| (head.messages(), head.message_bytes(door)));
+        if !fits(stays, new, limits) {
+            return 0;
+        }
+        let mut at = usize::from(self.written > 0);
+        while !self.has_room(new.0, new.1, limits) {
+            match self.entries.get(at) {
+                None => break,
+                Some(Entry::Message(_)) => self.remove(at, door),
+                Some(_) => at += 1,
+            }
+        }
+        before - self.messages
+    }
+
+    fn clear_unwritten(&mut self, door: Door) -> usize {
+        let before = self.messages;
+        let keep = usize::from(self.written > 0);
+        while self.entries.len() > keep {
+            self.remove(keep, door);
+        }
+        before - self.messages
+    }
+
+    fn write_to(&mut self, socket: &TcpStream, door: Door, done: &mut Written) {
         while !self.entries.is_empty() {
             match self.write_once(socket, door) {
                 Ok(written) => {
                     done.writes += 1;
-                    self.advance(written, door, &mut done);
+                    self.advance(written, door, done);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -129,7 +168,6 @@ impl Backlog {
                 }
             }
         }
-        done
     }
 
     fn write_once(&self, socket: &TcpStream, door: Door) -> io::Result<usize> {
@@ -160,8 +198,6 @@ impl Backlog {
             self.bytes -= head.message_bytes(door);
             self.entries.pop_front();
         }
-        // An idle connection keeps no queue.
-        self.entries = VecDeque::new();
     }
 
     fn remove(&mut self, at: usize, door: Door) {

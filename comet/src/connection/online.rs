@@ -1,13 +1,18 @@
-//! The loop of a connection that has logged in. It is small: it waits for its socket or its channel, and everything that takes
-//! time happens elsewhere.
+//! A connection that has logged in. It is small: it waits for its socket or its channel, and everything that takes time happens
+//! elsewhere.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use protocol::{Header, op};
 use rand::RngExt as _;
 
-use super::{Answers, control, read};
+use super::{Answers, Presence, control, read};
 use crate::{
     bucket::{Control, Identity, Reply},
     channel::{Channel, Turn},
@@ -23,43 +28,21 @@ use crate::{
 /// Bytes of answers that are collected before they are sent, whatever the ring allows.
 const ANSWER_BYTES: usize = 16 << 10;
 
-/// Runs until the channel closes, for whatever reason, and takes the connection out of its bucket and of logic.
-pub(super) async fn run(
-    gateway: &Arc<Gateway>,
-    channel: &Arc<Channel>,
-    intake: &mut Intake,
-    session: Arc<Session>,
-) {
-    let renew_at = next_renewal(gateway);
-    let mut connection = Online {
-        gateway,
-        channel,
-        session,
-        upstream: None,
-        renew_at,
-    };
-    if gateway.stopping.is_cancelled() {
-        // The bucket may have closed its connections before this one joined.
-        channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
-    }
-    if let Err(farewell) = connection.serve(intake).await {
-        channel.close(&farewell, CloseWhen::Now);
-    }
-    let session = connection.session;
-    let control = &gateway.buckets.of(&session.key).control;
-    let leave = Control::Leave(identity(&session));
-    if let Err(full) = control.try_send(leave) {
-        // A bucket that has ended needs no goodbye.
-        drop(Box::pin(control.send(full.into_inner())).await);
-    }
-    if channel.closing() != Some(CloseReason::Replaced { same_mid: true }) {
-        gateway.goodbyes.say(session);
-    }
+/// All that an idle connection's task holds.
+pub(super) struct Online {
+    talk: Talk,
+    intake: Intake,
+    presence: Presence,
+    /// Something that the bucket's full inbox has yet to take.
+    waiting: Option<BoxFuture<'static, Result<(), Farewell>>>,
+    /// Whether something is there to parse without reading.
+    is_stalled: bool,
 }
 
-struct Online<'a> {
-    gateway: &'a Arc<Gateway>,
-    channel: &'a Arc<Channel>,
+/// A client's side of the conversation: what it asks, and who answers.
+struct Talk {
+    gateway: Arc<Gateway>,
+    channel: Arc<Channel>,
     session: Arc<Session>,
     /// Made with the first message for the application.
     upstream: Option<Upstream>,
@@ -79,38 +62,101 @@ enum Stop {
     Close(Farewell),
 }
 
-impl Online<'_> {
-    async fn serve(&mut self, intake: &mut Intake) -> Result<(), Farewell> {
-        let mut is_stalled = intake.has_rest();
+impl Online {
+    /// For a connection that is in its bucket.
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        channel: Arc<Channel>,
+        session: Arc<Session>,
+        intake: Intake,
+        presence: Presence,
+    ) -> Self {
+        gateway.addresses.enter(session.client.ip());
+        if gateway.stopping.is_cancelled() {
+            // The bucket may have closed its connections before this one joined.
+            channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
+        }
+        Self {
+            is_stalled: intake.has_rest(),
+            intake,
+            presence,
+            waiting: None,
+            talk: Talk {
+                renew_at: next_renewal(&gateway),
+                upstream: None,
+                gateway,
+                channel,
+                session,
+            },
+        }
+    }
+
+    /// Ready when the channel closes, for whatever reason.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Err(farewell) = ready!(self.poll_farewell(cx)) {
+            self.talk.channel.close(&farewell, CloseWhen::Now);
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes the connection out of its bucket and of logic, and says farewell to its client.
+    pub(super) async fn end(self) {
+        let Self { talk, presence, .. } = self;
+        let Talk {
+            gateway,
+            channel,
+            session,
+            ..
+        } = talk;
+        let inbox = &gateway.buckets.of(&session.key).control;
+        // A bucket that has ended needs no goodbye.
+        drop(inbox.send(Control::Leave(identity(&session))).await);
+        gateway.addresses.leave(session.client.ip());
+        if channel.closing() != Some(CloseReason::Replaced { same_mid: true }) {
+            gateway.goodbyes.say(session);
+        }
+        super::end(&gateway, &channel).await;
+        drop(presence);
+    }
+
+    /// Serves the client until its channel closes or it is to be closed with a farewell.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
         loop {
-            let stop = match poll_fn(|cx| self.channel.poll_turn(cx, is_stalled)).await {
-                Turn::Close => return Ok(()),
+            if let Some(waiting) = &mut self.waiting {
+                ready!(waiting.as_mut().poll(cx))?;
+                self.waiting = None;
+            }
+            let stop = match ready!(self.talk.channel.poll_turn(cx, self.is_stalled)) {
+                Turn::Close => return Poll::Ready(Ok(())),
                 Turn::Write => {
                     // An error closes the channel, which the next turn tells.
-                    drop(self.channel.write_waiting());
+                    drop(self.talk.channel.write_waiting());
                     continue;
                 }
-                Turn::Read if is_stalled => intake.feed(&mut [], |parsing| self.parse(parsing)),
-                Turn::Read => {
-                    let (gateway, channel) = (self.gateway, self.channel);
-                    let stop = read(gateway, channel, intake, |parsing| self.parse(parsing));
-                    stop?.unwrap_or(Stop::Drained)
-                }
+                Turn::Read => self.take_in()?,
             };
-            is_stalled = !matches!(stop, Stop::Drained);
+            self.is_stalled = !matches!(stop, Stop::Drained);
             match stop {
                 Stop::Drained | Stop::RingFull => {}
-                Stop::Inbox(control) => {
-                    let inbox = &self.gateway.buckets.of(&self.session.key).control;
-                    Box::pin(inbox.send(control))
-                        .await
-                        .map_err(|_| CloseReason::GoingAway)?;
-                }
-                Stop::Close(farewell) => return Err(farewell),
+                Stop::Inbox(control) => self.waiting = Some(self.talk.wait_for_bucket(control)),
+                Stop::Close(farewell) => return Poll::Ready(Err(farewell)),
             }
         }
     }
 
+    /// Parses what is there, or reads once.
+    fn take_in(&mut self) -> Result<Stop, CloseReason> {
+        let Self { talk, intake, .. } = self;
+        if self.is_stalled {
+            return Ok(intake.feed(&mut [], |parsing| talk.parse(parsing)));
+        }
+        let (gateway, channel) = (Arc::clone(&talk.gateway), Arc::clone(&talk.channel));
+        let stop = read(&gateway, &channel, intake, |parsing| talk.parse(parsing))?;
+        Ok(stop.unwrap_or(Stop::Drained))
+    }
+}
+
+impl Talk {
     /// Takes what came, until nothing whole is left or something has to wait.
     fn parse(&mut self, parsing: &mut Parsing<'_>) -> Stop {
         let mut answers = Answers::default();
@@ -126,7 +172,7 @@ impl Online<'_> {
                 Ok(()) => {}
             }
         };
-        answers.send(self.channel);
+        answers.send(&self.channel);
         stop
     }
 
@@ -134,7 +180,7 @@ impl Online<'_> {
     fn is_ring_full(&self, answers: &mut Answers) -> bool {
         let ring = self.gateway.channels.limits.ring;
         if answers.count >= ring || answers.bytes.len() >= ANSWER_BYTES {
-            answers.send(self.channel);
+            answers.send(&self.channel);
         }
         self.channel.is_ring_full()
     }
@@ -185,7 +231,7 @@ impl Online<'_> {
         let reply = header.reply(op::HEARTBEAT_REPLY);
         answers.proto(self.channel.door(), reply, &online.to_be_bytes());
         if now >= self.renew_at {
-            self.renew_at = next_renewal(self.gateway);
+            self.renew_at = next_renewal(&self.gateway);
             let (logic, session) = (self.gateway.logic.clone(), Arc::clone(&self.session));
             tokio::spawn(async move {
                 if let Err(error) = logic.heartbeat(&session).await {
@@ -199,8 +245,8 @@ impl Online<'_> {
         self.channel.owe();
         let upstream = self.upstream.get_or_insert_with(|| {
             Upstream::new(
-                self.gateway,
-                Arc::clone(self.channel),
+                &self.gateway,
+                Arc::clone(&self.channel),
                 Arc::clone(&self.session),
             )
         });
@@ -215,6 +261,14 @@ impl Online<'_> {
             .control
             .try_send(control)
             .map_err(|full| Stop::Inbox(full.into_inner()))
+    }
+
+    fn wait_for_bucket(&self, control: Control) -> BoxFuture<'static, Result<(), Farewell>> {
+        let inbox = self.gateway.buckets.of(&self.session.key).control.clone();
+        Box::pin(async move {
+            let sent = inbox.send(control).await;
+            sent.map_err(|_| CloseReason::GoingAway.into())
+        })
     }
 }
 
