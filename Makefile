@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test lint test-tools fmt
+.PHONY: run test lint test-tools fmt bench
 
 run:
 	$(CARGO) run --release
@@ -22,3 +22,8 @@ test-tools:
 
 fmt:
 	$(CARGO) fmt --all
+
+# An hour of measurements on a machine that should have nothing else to do: writes docs/benchmarks.md.
+bench:
+	$(CARGO) build --profile dist -p comet -p bench
+	target/dist/comet-bench --comet target/dist/comet report

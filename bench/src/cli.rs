@@ -7,11 +7,12 @@ use clap::{Parser, Subcommand};
 use crate::{
     doors::Door,
     limit::{self, LimitArgs, SinkArgs},
-    logic, pusher, report,
+    logic, pusher,
+    report::{self, ReportArgs},
     scenario::{
-        Bench, Row, Timing,
+        Bench, Row, Timing, churn,
         fanout::{self, Pushes},
-        heartbeats, idle, logins,
+        heartbeats, idle, logins, mix, overload, slow,
     },
     server::ServerArgs,
 };
@@ -105,10 +106,44 @@ enum Command {
         #[arg(long, default_value_t = 30.0)]
         quiet: f64,
     },
+    /// Some clients stop reading, and log in again.
+    Slow {
+        #[command(flatten)]
+        pushes: Pushes,
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        stopped: u32,
+    },
+    /// Clients come and go beside others that stay.
+    Churn {
+        #[command(flatten)]
+        pushes: Pushes,
+        /// How many at once.
+        #[arg(long, default_value_t = 200)]
+        coming: u32,
+    },
+    /// Nine idle connections in ten, and busy rooms with the others.
+    Mix {
+        #[command(flatten)]
+        pushes: Pushes,
+        /// Busy rooms.
+        #[arg(long, default_value_t = 10)]
+        rooms: u32,
+    },
+    /// More than the machine can deliver.
+    Overload {
+        #[command(flatten)]
+        pushes: Pushes,
+    },
     /// The bare loop of writes that no server can beat.
     Limit {
         #[command(flatten)]
         limit: LimitArgs,
+    },
+    /// The published set: writes docs/benchmarks.md with its pictures.
+    Report {
+        #[command(flatten)]
+        report: ReportArgs,
     },
     /// A minimal logic, for a server that is started by hand.
     Logic {
@@ -130,6 +165,10 @@ impl Cli {
         match &self.command {
             Command::Discard { sink } => limit::discard(sink),
             Command::Logic { listen } => pusher::block_on_local(logic::serve(*listen))?,
+            Command::Report { report } => {
+                let json = self.json.as_deref();
+                pusher::block_on_local(report::publish(report, &self.server, self.timing, json))?
+            }
             Command::Limit { limit } => self.tell(&[limit::run(limit)?]),
             _ => {
                 let rows = pusher::block_on_local(self.measure())??;
@@ -166,7 +205,14 @@ impl Cli {
                 door,
                 quiet,
             } => idle::run(&bench, *door, counts, *quiet).await?.0,
-            Command::Limit { .. } | Command::Logic { .. } | Command::Discard { .. } => {
+            Command::Slow { pushes, stopped } => slow::run(&bench, pushes, *stopped).await?,
+            Command::Churn { pushes, coming } => churn::run(&bench, pushes, *coming).await?,
+            Command::Mix { pushes, rooms } => mix::run(&bench, pushes, *rooms).await?,
+            Command::Overload { pushes } => return overload::run(&bench, pushes).await,
+            Command::Report { .. }
+            | Command::Limit { .. }
+            | Command::Logic { .. }
+            | Command::Discard { .. } => {
                 return Ok(Vec::new());
             }
         };

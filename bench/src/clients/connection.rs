@@ -245,11 +245,15 @@ impl Connection {
 impl Counts {
     fn message(&mut self, seen: Seen, sequence: &mut Sequence, group: Option<u32>, now: u64) {
         let stats = &mut self.stats;
-        let Some(mark) = seen.mark.filter(|mark| Some(mark.group) == group) else {
+        let Some(mark) = seen.mark else {
             stats.strays += 1;
             return;
         };
-        if mark.sent < self.series_from {
+        if group.is_some_and(|group| group != mark.group) {
+            stats.strays += 1;
+            return;
+        }
+        if group.is_none() || mark.sent < self.series_from {
             stats.stale += 1;
             return;
         }

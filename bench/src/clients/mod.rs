@@ -59,11 +59,14 @@ pub struct Cohort {
     pub door: Door,
     /// Over how many rooms they are spread in turn; 0: they are in none.
     pub rooms: u32,
+    /// Each has the token of the connection that is so many numbers before it; 0: its own.
+    pub shift: u32,
 }
 
 impl Cohort {
     /// The token of a connection.
     pub fn token(&self, number: u32) -> String {
+        let number = number.saturating_sub(self.shift);
         let room_id = number.checked_rem(self.rooms).map(room).unwrap_or_default();
         let token = Token {
             mid: i64::from(number) + 1,

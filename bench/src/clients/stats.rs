@@ -21,7 +21,7 @@ pub struct Stats {
     pub bytes: u64,
     /// Raw headers: WebSocket messages that hold several.
     pub raws: u64,
-    /// Messages of another series of pushes, not counted otherwise.
+    /// Messages of another series of pushes, or to connections in no group: not counted otherwise.
     pub stale: u64,
     /// Messages that were for someone else.
     pub strays: u64,

@@ -19,8 +19,8 @@ use crate::clients::{MAX_WINDOW, Progress};
 /// How long a window may stand still before the next push goes all the same: what it waits for is lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Pushes that are due and wait for the pusher, beyond which they are counted as unsent.
-const BEHIND: usize = 100_000;
+/// Seconds that pushes which are due wait for the pusher before they are counted as unsent.
+const BEHIND: f64 = 0.5;
 
 /// The shortest time between two looks at the clock of a [`Pace::Rate`].
 const STEP: Duration = Duration::from_micros(200);
@@ -72,7 +72,12 @@ impl Gate {
                     rate > 0.0 && rate <= 1e7,
                     "a rate of {rate} pushes a second"
                 );
-                let (clock, due) = mpsc::channel(BEHIND);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "at most 5 million"
+                )]
+                let (clock, due) = mpsc::channel((rate * BEHIND) as usize + 64);
                 let unsent = Arc::new(AtomicU64::new(0));
                 let counter = Arc::clone(&unsent);
                 thread::Builder::new()
@@ -128,11 +133,14 @@ impl Gate {
         self.passed.get()
     }
 
-    /// Pushes that were due and dropped here.
+    /// Pushes that were due and did not pass, once the gate is closed.
     pub(super) fn unsent(&self) -> u64 {
         match &self.kind {
             Kind::Window { .. } => 0,
-            Kind::Rate { unsent, .. } => unsent.load(Relaxed),
+            Kind::Rate { due, unsent } => {
+                let waiting = due.try_lock().map_or(0, |due| due.len() as u64);
+                unsent.load(Relaxed) + waiting
+            }
         }
     }
 

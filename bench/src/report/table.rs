@@ -54,6 +54,9 @@ pub(super) fn faults(row: &Row) -> Vec<String> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
+    if let Some(told) = row.told.filter(|told| *told != row.lost) {
+        faults.push(format!("the server tells of {told} dropped"));
+    }
     if !row.note.is_empty() {
         faults.push(row.note.clone());
     }

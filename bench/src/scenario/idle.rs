@@ -61,6 +61,7 @@ pub async fn run(
         gone: stats.closed,
         bytes_per_connection: Some(curve.slope()),
         rss: curve.0.last().map(|(_, rss)| *rss),
+        idle_cpu: Some(cpu / quiet.max(0.001)),
         note: format!(
             "{:.3} % of a core while idle",
             cpu / quiet.max(0.001) * 100.0

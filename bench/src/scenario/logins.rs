@@ -20,6 +20,7 @@ pub async fn run(
         count,
         door,
         rooms: 1,
+        shift: 0,
     };
     let mut row = Row {
         scenario: format!("logins, {at_once} under way"),

@@ -1,11 +1,15 @@
 //! What is measured. Each scenario logs its clients in, warms up, measures, waits until nothing comes any more, and counts what
 //! every connection has.
 
+pub mod churn;
 pub mod fanout;
 pub mod heartbeats;
 pub mod idle;
 pub mod logins;
+pub mod mix;
+pub mod overload;
 mod series;
+pub mod slow;
 
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ use anyhow::ensure;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-pub use self::series::Series;
+pub use self::series::{Outcome, Series};
 use crate::{
     clients::{Cohort, Fleet, Opened, Task},
     doors::Door,
@@ -80,6 +84,7 @@ impl Bench {
             count,
             door,
             rooms,
+            shift: 0,
         };
         let opened = self.fleet.open(cohort, AT_ONCE).await?;
         ensure!(
@@ -136,6 +141,9 @@ pub struct Row {
     pub lost: u64,
     /// Messages whose push the server refused.
     pub refused: u64,
+    /// Messages that the server itself says it dropped: of the receipts of a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<u64>,
     /// Pushes that were due and that the pusher could not make.
     pub unsent: u64,
     /// Messages that came twice.
@@ -180,6 +188,9 @@ pub struct Row {
     /// Resident bytes of a connection, by the slope over several counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_connection: Option<f64>,
+    /// Share of a core that the server takes while nothing happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_cpu: Option<f64>,
     /// What else there is to say.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,

@@ -9,7 +9,7 @@ use crate::{
     clients::{Stats, Tally, Task},
     doors::Door,
     measure::{self, Processes, real},
-    pusher::{Pace, Plan, Pushed, Pusher},
+    pusher::{Pace, Plan, Pushed, Pusher, Via},
 };
 
 /// How long nothing may come before it is said that nothing more comes.
@@ -99,8 +99,8 @@ impl<'a> Series<'a> {
         }
     }
 
-    /// Ends the pushes, waits for what is under way, and counts.
-    pub async fn end(self) -> anyhow::Result<Outcome> {
+    /// Ends the pushes, waits for what is under way, and counts what the first `counted` connections have.
+    pub async fn end(self, counted: u32) -> anyhow::Result<Outcome> {
         let bench = self.bench;
         let start = match self.start {
             Some(start) => start,
@@ -111,7 +111,7 @@ impl<'a> Series<'a> {
         let pushed = self.pusher.end().await;
         settle(bench).await;
         let stats = bench.fleet.stats().await?;
-        let tally = bench.fleet.tally(0, plan.members, pushed.pushes).await?;
+        let tally = bench.fleet.tally(0, counted, pushed.pushes).await?;
         let received = stats.received - start.received;
         let seconds = real(stats.last_receipt.max(start.at + 1) - start.at) / 1e9;
         let millions = real(received) / 1e6;
@@ -130,6 +130,7 @@ impl<'a> Series<'a> {
             received: tally.expected - tally.lost,
             lost: tally.lost.saturating_sub(refused),
             refused,
+            told: (plan.via == Via::Stream).then_some(pushed.dropped),
             unsent: pushed.unsent,
             duplicated: tally.duplicated,
             reordered: tally.reordered,
@@ -179,7 +180,7 @@ impl Bench {
         sleep(Duration::from_secs_f64(self.timing.warmup)).await;
         series.mark().await?;
         series.run(self.timing.seconds).await;
-        let mut outcome = series.end().await?;
+        let mut outcome = series.end(plan.members).await?;
         outcome.row.scenario = format!("{name}, {}", describe(&plan));
         outcome.row.door = Some(door);
         Ok(outcome)
@@ -193,9 +194,9 @@ fn describe(plan: &Plan) -> String {
         Pace::Rate(rate) => format!("{rate:.0} a second"),
     };
     let calls = match plan.via {
-        crate::pusher::Via::Unary if plan.calls > 1 => format!(", {} calls under way", plan.calls),
-        crate::pusher::Via::Unary => String::new(),
-        crate::pusher::Via::Stream => ", streamed".to_owned(),
+        Via::Unary if plan.calls > 1 => format!(", {} calls under way", plan.calls),
+        Via::Unary => String::new(),
+        Via::Stream => ", streamed".to_owned(),
     };
     let joined = match plan.joined {
         0 | 1 => String::new(),
