@@ -9,7 +9,7 @@ use bench::{
     doors::Door,
     measure::Processes,
     pusher::block_on_local,
-    scenario::{Bench, Row, Timing, fanout, heartbeats, logins},
+    scenario::{Bench, Row, Timing, churn, fanout, heartbeats, idle, logins, mix, slow},
     server::Server,
 };
 use support::{Fake, Fault};
@@ -17,11 +17,8 @@ use support::{Fake, Fault};
 /// Pushes to some clients of a server with this fault.
 fn pushed(fault: Fault, pushes: &fanout::Pushes) -> (Row, u64) {
     let fake = Fake::start(fault);
-    let row = block_on_local(async {
-        let bench = bench(&fake);
-        fanout::rooms(&bench, pushes, 1).await.unwrap()
-    });
-    (row.unwrap(), fake.faults())
+    let row = block_on_local(async { fanout::rooms(&bench(&fake), pushes, 1).await });
+    (row.unwrap().unwrap(), fake.faults())
 }
 
 fn bench(fake: &Fake) -> Bench {
@@ -51,7 +48,12 @@ fn a_good_server_has_no_faults() {
         body: 1024,
         ..some()
     };
-    for pushes in [some(), joined, paced] {
+    let over_websocket = fanout::Pushes {
+        door: Door::Websocket,
+        body: 200,
+        ..some()
+    };
+    for pushes in [some(), joined, paced, over_websocket] {
         let (row, _) = pushed(Fault::None, &pushes);
         assert!(row.received > 35, "{row:?}");
         assert_eq!(row.received, row.offered);
@@ -102,6 +104,56 @@ fn logins_and_heartbeats_are_counted() {
         let row = heartbeats::run(&bench, Door::Tcp, 20).await.unwrap();
         assert!(row.received > 20);
         assert_eq!(row.gone, 0);
+    })
+    .unwrap();
+}
+
+#[test]
+fn keys_and_everyone_are_reached() {
+    let fake = Fake::start(Fault::None);
+    block_on_local(async {
+        let bench = bench(&fake);
+        let row = fanout::keys(&bench, &some(), 2).await.unwrap();
+        // Keys 0, 2 and 4, then 1 and 3.
+        assert!(row.received > 35 && row.lost + row.strays == 0, "{row:?}");
+        let row = mix::run(&bench, &some(), 1).await.unwrap();
+        assert!(row.received > 35 && row.connections == 5, "{row:?}");
+    })
+    .unwrap();
+    let fake = Fake::start(Fault::None);
+    let row = block_on_local(async { fanout::broadcast(&bench(&fake), &some()).await });
+    let row = row.unwrap().unwrap();
+    assert!(row.received > 35 && row.lost + row.strays == 0, "{row:?}");
+}
+
+#[test]
+fn what_comes_to_the_wrong_client_is_a_stray() {
+    let fake = Fake::start(Fault::Stray);
+    let row = block_on_local(async { fanout::keys(&bench(&fake), &some(), 1).await });
+    let row = row.unwrap().unwrap();
+    assert!(fake.faults() > 0);
+    assert_eq!((row.strays, row.lost), (fake.faults(), 0));
+}
+
+#[test]
+fn those_who_stay_and_read_notice_nothing_of_the_others() {
+    let fake = Fake::start(Fault::None);
+    block_on_local(async {
+        let bench = bench(&fake);
+        let pushes = fanout::Pushes {
+            connections: 20,
+            ..fanout::Pushes::default()
+        };
+        for row in [
+            slow::run(&bench, &pushes, 4).await.unwrap(),
+            churn::run(&bench, &pushes, 4).await.unwrap(),
+        ] {
+            assert!(row.received > 0, "{row:?}");
+            assert_eq!(row.received, row.offered);
+            assert_eq!(row.gone + row.strays + row.duplicated, 0, "{row:?}");
+        }
+        let (row, curve) = idle::run(&bench, Door::Tcp, &[5, 20], 0.1).await.unwrap();
+        assert_eq!((row.received, curve.0.len()), (20, 2));
     })
     .unwrap();
 }

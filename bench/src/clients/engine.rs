@@ -318,7 +318,7 @@ impl Engine {
         self.counts.window = Window::new(joined, &sizes);
         self.counts.series_from = measure::now();
         self.counts.measure_from = u64::MAX;
-        Window::restart(&self.progress);
+        self.counts.window.restart(&self.progress);
     }
 
     fn pause(&mut self, first: u32, count: u32, paused: bool) {

@@ -11,15 +11,18 @@ use std::{
     thread,
 };
 
-use bench::clients::Doors;
+use bench::{clients::Doors, doors::Door};
 use parking_lot::Mutex;
 use protocol::{
-    Decoded, codec,
+    Decoded, Token, codec,
     codec::Header,
-    grpc::goim::comet::{
-        BroadcastReply, BroadcastReq, BroadcastRoomReply, BroadcastRoomReq, PushMsgReply,
-        PushMsgReq, RoomsReply, RoomsReq,
-        comet_server::{Comet, CometServer},
+    grpc::goim::{
+        comet::{
+            BroadcastReply, BroadcastReq, BroadcastRoomReply, BroadcastRoomReq, PushMsgReply,
+            PushMsgReq, RoomsReply, RoomsReq,
+            comet_server::{Comet, CometServer},
+        },
+        protocol::Proto,
     },
     op,
 };
@@ -42,6 +45,8 @@ pub(crate) enum Fault {
     Swap,
     /// It refuses a push.
     Refuse,
+    /// It sends a push for keys to everyone.
+    Stray,
 }
 
 /// The server.
@@ -61,14 +66,14 @@ struct Pushes {
 
 struct Client {
     socket: TcpStream,
+    door: Door,
+    key: String,
     held: Vec<u8>,
 }
 
 impl Fake {
     /// Starts it on threads of its own, for as long as the test runs.
     pub(crate) fn start(fault: Fault) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let tcp = Some(listener.local_addr().unwrap());
         let faults = Arc::new(AtomicU64::new(0));
         let pushes = Pushes {
             clients: Arc::default(),
@@ -76,13 +81,8 @@ impl Fake {
             count: Arc::default(),
             faults: Arc::clone(&faults),
         };
-        let clients = Arc::clone(&pushes.clients);
-        thread::spawn(move || {
-            for socket in listener.incoming() {
-                let clients = Arc::clone(&clients);
-                thread::spawn(move || serve(socket.unwrap(), &clients));
-            }
-        });
+        let tcp = Some(listen(Door::Tcp, &pushes.clients));
+        let websocket = Some(listen(Door::Websocket, &pushes.clients));
         let (told, grpc) = mpsc::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -99,10 +99,7 @@ impl Fake {
             });
         });
         Self {
-            doors: Doors {
-                tcp,
-                websocket: None,
-            },
+            doors: Doors { tcp, websocket },
             grpc: grpc.recv().unwrap(),
             faults,
         }
@@ -114,27 +111,78 @@ impl Fake {
     }
 }
 
+/// Takes connections; tells where.
+fn listen(door: Door, clients: &Arc<Mutex<Vec<Client>>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let clients = Arc::clone(clients);
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let clients = Arc::clone(&clients);
+            thread::spawn(move || serve(socket.unwrap(), door, &clients));
+        }
+    });
+    address
+}
+
 /// Answers logins and heartbeats.
-fn serve(mut socket: TcpStream, clients: &Mutex<Vec<Client>>) {
+fn serve(mut socket: TcpStream, door: Door, clients: &Mutex<Vec<Client>>) {
     let mut input = Vec::new();
     let mut buffer = [0; 4096];
+    let mut greeted = door == Door::Tcp;
     while let Ok(read @ 1..) = socket.read(&mut buffer) {
         input.extend_from_slice(&buffer[..read]);
-        while let Decoded::Frame { header, len, .. } = codec::decode(&input, 4096).unwrap() {
-            input.drain(..len);
+        if !greeted {
+            let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") else {
+                continue;
+            };
+            input.drain(..end + 4);
+            socket
+                .write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+                .unwrap();
+            greeted = true;
+        }
+        while let Some((header, body)) = take(door, &mut input) {
             if header.op == op::AUTH {
-                let mut clients = clients.lock();
-                let socket = socket.try_clone().unwrap();
-                clients.push(Client {
-                    socket,
+                clients.lock().push(Client {
+                    socket: socket.try_clone().unwrap(),
+                    door,
+                    key: Token::from_json(&body).unwrap().key,
                     held: Vec::new(),
                 });
             }
             let reply = header.reply(header.op + 1).to_bytes(0);
             // The client may be gone.
-            drop(socket.write_all(&reply));
+            drop(socket.write_all(&wrap(door, &reply)));
         }
     }
+}
+
+/// Takes a client's frame off the input, once it is there whole.
+fn take(door: Door, input: &mut Vec<u8>) -> Option<(Header, Vec<u8>)> {
+    let around = match (door, input.get(1)) {
+        (Door::Tcp, _) => 0,
+        // A mask of four bytes, which are zero.
+        (Door::Websocket, Some(len)) if len & 0x7f == 126 => 8,
+        (Door::Websocket, _) => 6,
+    };
+    let frame = input.get(around..)?;
+    let Decoded::Frame { header, body, len } = codec::decode(frame, 4096).unwrap() else {
+        return None;
+    };
+    let taken = (header, body.to_vec());
+    input.drain(..around + len);
+    Some(taken)
+}
+
+/// What is sent for frames.
+fn wrap(door: Door, frames: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if door == Door::Websocket {
+        protocol::frame::put_websocket_header(&mut bytes, frames.len());
+    }
+    bytes.extend_from_slice(frames);
+    bytes
 }
 
 impl Client {
@@ -148,13 +196,42 @@ impl Client {
                 self.held = frame.to_vec();
                 Vec::new()
             }
-            Some(Fault::Refuse | Fault::None) | None => [frame, &held].concat(),
+            Some(Fault::Refuse | Fault::Stray | Fault::None) | None => [frame, &held].concat(),
         };
-        drop(self.socket.write_all(&bytes));
+        if !bytes.is_empty() {
+            drop(self.socket.write_all(&wrap(self.door, &bytes)));
+        }
         match fault {
             Some(Fault::Drop | Fault::Repeat) => true,
             _ => !held.is_empty(),
         }
+    }
+}
+
+impl Pushes {
+    /// Sends a message to those clients that it is for, or makes a mistake.
+    fn push(&self, proto: Option<Proto>, is_for: impl Fn(&Client) -> bool) -> Result<(), Status> {
+        let push = self.count.fetch_add(1, Relaxed);
+        let fault = (push % EVERY == EVERY - 1).then_some(self.fault);
+        if fault == Some(Fault::Refuse) {
+            self.faults.fetch_add(1, Relaxed);
+            return Err(Status::resource_exhausted("on purpose"));
+        }
+        let proto = proto.unwrap();
+        let mut frame = Vec::new();
+        if proto.op == op::RAW {
+            frame.extend_from_slice(&proto.body);
+        } else {
+            Header::push(proto.op).encode(&proto.body, &mut frame);
+        }
+        for client in &mut *self.clients.lock() {
+            let strays = fault == Some(Fault::Stray) && !is_for(client);
+            if is_for(client) || strays {
+                let made = client.send(&frame, fault) || strays;
+                self.faults.fetch_add(u64::from(made), Relaxed);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -164,38 +241,28 @@ impl Comet for Pushes {
         &self,
         request: Request<BroadcastRoomReq>,
     ) -> Result<Response<BroadcastRoomReply>, Status> {
-        let push = self.count.fetch_add(1, Relaxed);
-        let fault = (push % EVERY == EVERY - 1).then_some(self.fault);
-        if fault == Some(Fault::Refuse) {
-            self.faults.fetch_add(1, Relaxed);
-            return Err(Status::resource_exhausted("on purpose"));
-        }
-        let proto = request.into_inner().proto.unwrap();
-        let mut frame = Vec::new();
-        if proto.op == op::RAW {
-            frame.extend_from_slice(&proto.body);
-        } else {
-            Header::push(proto.op).encode(&proto.body, &mut frame);
-        }
-        for client in &mut *self.clients.lock() {
-            let made = client.send(&frame, fault);
-            self.faults.fetch_add(u64::from(made), Relaxed);
-        }
+        self.push(request.into_inner().proto, |_| true)?;
         Ok(Response::new(BroadcastRoomReply {}))
-    }
-
-    async fn push_msg(&self, _: Request<PushMsgReq>) -> Result<Response<PushMsgReply>, Status> {
-        Err(Status::unimplemented("only rooms"))
     }
 
     async fn broadcast(
         &self,
-        _: Request<BroadcastReq>,
+        request: Request<BroadcastReq>,
     ) -> Result<Response<BroadcastReply>, Status> {
-        Err(Status::unimplemented("only rooms"))
+        self.push(request.into_inner().proto, |_| true)?;
+        Ok(Response::new(BroadcastReply {}))
+    }
+
+    async fn push_msg(
+        &self,
+        request: Request<PushMsgReq>,
+    ) -> Result<Response<PushMsgReply>, Status> {
+        let PushMsgReq { keys, proto, .. } = request.into_inner();
+        self.push(proto, |client| keys.contains(&client.key))?;
+        Ok(Response::new(PushMsgReply {}))
     }
 
     async fn rooms(&self, _: Request<RoomsReq>) -> Result<Response<RoomsReply>, Status> {
-        Err(Status::unimplemented("only rooms"))
+        Err(Status::unimplemented("this server knows no rooms"))
     }
 }
