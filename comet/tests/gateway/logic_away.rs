@@ -67,6 +67,37 @@ async fn while_logic_is_away_connections_stay_and_goodbyes_wait() {
 }
 
 #[tokio::test]
+async fn goodbyes_that_waited_are_told_in_their_order() {
+    const CLIENTS: usize = 150;
+    /// As many are told at once.
+    const TOGETHER: usize = 64;
+    let mut logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS {
+        clients.push(gateway.online(Door::Tcp, &n.to_string(), "live://1").await);
+        logic.told_connect().await;
+    }
+    let mut last = gateway.online(Door::Tcp, "last", "live://1").await;
+    logic.told_connect().await;
+    logic.kill();
+    for (left, client) in (0..CLIENTS).rev().zip(clients) {
+        drop(client);
+        let left = i32::try_from(left).unwrap() + 1;
+        while last.heartbeat(1).await > left {}
+    }
+    logic.restart();
+    for place in 0..CLIENTS {
+        let n: usize = logic.told_disconnect().await.key.parse().unwrap();
+        assert!(
+            n.abs_diff(place) < TOGETHER,
+            "{n} is told as number {place}"
+        );
+    }
+    assert_eq!(gateway.comet.metrics().goodbyes_lost.get(), 0);
+}
+
+#[tokio::test]
 async fn the_addresses_of_logic_are_asked_in_turn() {
     let logic = FakeLogic::start();
     let gateway = Gateway::start(&config(&[FakeLogic::nowhere(), logic.addr])).await;
