@@ -47,6 +47,7 @@ impl Logic for Minimal {
             room_id: token.room_id,
             accepts: token.accepts,
             heartbeat: HEARTBEAT,
+            ..ConnectReply::default()
         }))
     }
 

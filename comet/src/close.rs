@@ -16,7 +16,7 @@ pub enum CloseReason {
     SocketError,
     /// The same key logged in again.
     Replaced {
-        /// As the same user, so that logic has only one session, the new one.
+        /// At this comet as the same user, so that logic has only one session, the new one.
         same_mid: bool,
     },
     /// Someone with the right to do so closed it.
@@ -152,11 +152,11 @@ impl From<CloseReason> for Farewell {
 }
 
 impl Farewell {
-    /// A kick with the words of whoever asked for it.
-    pub fn kicked(detail: &Arc<str>) -> Self {
-        let detail = (!detail.is_empty()).then(|| Arc::clone(detail));
+    /// With the words of whoever wants it closed, if there are any, in the place of the reason's own.
+    pub fn with_detail(reason: CloseReason, detail: &str) -> Self {
+        let detail = (!detail.is_empty()).then(|| detail.into());
         Self {
-            reason: CloseReason::Kicked,
+            reason,
             detail,
             code: None,
         }

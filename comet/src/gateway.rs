@@ -1,8 +1,11 @@
 //! What all connections of a comet share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use tokio_util::sync::CancellationToken;
@@ -48,7 +51,8 @@ pub struct Gateway {
     pub addresses: Arc<Addresses>,
     /// Cancelled when this comet stops.
     pub stopping: CancellationToken,
-    next_id: AtomicU64,
+    last_id: AtomicU64,
+    started: Instant,
 }
 
 impl Gateway {
@@ -108,15 +112,23 @@ impl Gateway {
             metrics,
             addresses: Arc::default(),
             stopping,
-            next_id: AtomicU64::new(1),
+            last_id: AtomicU64::new(0),
+            started: Instant::now(),
             protocol: protocol.clone(),
             logic_config: logic_config.clone(),
         }
     }
 
-    /// An id for a new connection, unique within this comet's epoch.
+    /// An id for a new connection, unique within this comet's epoch and greater than all before: microseconds since the
+    /// epoch, so that logic can tell when a connection logged in.
     pub fn next_connection_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
+        let since = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let next = |last: u64| last.saturating_add(1).max(since);
+        let update = |last| Some(next(last));
+        let relaxed = Ordering::Relaxed;
+        match self.last_id.fetch_update(relaxed, relaxed, update) {
+            Ok(last) | Err(last) => next(last),
+        }
     }
 
     /// The rules for frames after login.

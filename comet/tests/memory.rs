@@ -239,6 +239,7 @@ impl Logic for AnyLogic {
             room_id: token.room_id,
             accepts: vec![1000, 1001],
             heartbeat: 480_000_000_000,
+            ..ConnectReply::default()
         }))
     }
 

@@ -84,6 +84,20 @@ impl Comets {
         self.known.load_full()
     }
 
+    /// The comets as of the last refresh, looked up once more if one of `names` is not among them: it may have registered with
+    /// another logic-stub a moment ago.
+    pub async fn known_with<'a>(
+        &self,
+        names: impl Iterator<Item = &'a Arc<str>>,
+    ) -> Result<Arc<Known>, StoreError> {
+        let known = self.known();
+        if names.into_iter().all(|name| known.contains_key(name)) {
+            return Ok(known);
+        }
+        self.refresh().await?;
+        Ok(self.known())
+    }
+
     /// Asks the store which leases live.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one = self.refreshing.lock().await;

@@ -60,6 +60,8 @@ pub struct Config {
     pub rpc_client: RpcClient,
     /// What waits for comets, and how it goes to them.
     pub lanes: Lanes,
+    /// How connections are closed.
+    pub kick: Kick,
     /// Where pushers call.
     pub http_server: HttpServer,
     /// What clients are told about where to connect.
@@ -229,6 +231,41 @@ pub struct Sessions {
     pub lease: Human,
     /// How often what has run out is cleared from memory.
     pub sweep: Human,
+    /// What becomes of a login of a user who has connections already.
+    pub per_mid: PerMid,
+    /// Connections that a user may have, by `perMid`.
+    pub max_per_mid: usize,
+}
+
+/// What becomes of a login of a user who has as many connections as may be. Those of goim's comets cannot be closed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PerMid {
+    /// There is no bound.
+    #[default]
+    Unlimited,
+    /// The oldest connections are closed.
+    Newest,
+    /// The oldest connections of the same platform are closed.
+    Platform,
+    /// It is refused.
+    Refuse,
+}
+
+/// `kick`: closing connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Kick {
+    /// Longest time that one comet may take. It answers when its buckets have closed the connections: milliseconds for
+    /// thousands.
+    pub timeout: Human,
+    /// How long a connection that must go is tried to be closed while its comet is away: two leases.
+    pub retry: Human,
+    /// How long it is looked for at a comet that does not have it: as long as a login may take to get from logic to its bucket,
+    /// comet's `protocol.handshakeTimeout`.
+    pub settle: Human,
+    /// Connections that must go, and users whose connections are to be counted. One takes about 400 bytes: 65,536 are 26 MB.
+    pub waiting: usize,
 }
 
 /// `redis`: where sessions are kept, for several logic-stubs. goim's names where goim has them.
@@ -263,6 +300,8 @@ pub struct Bounds {
     pub key: usize,
     /// A room id.
     pub room: usize,
+    /// A platform. It is kept with each session; the known ones have about ten characters.
+    pub platform: usize,
     /// A comet's name: host names have at most 253 characters.
     pub server: usize,
     /// Operations in one token: what a body of 4,096 could hold of four-digit ones, rounded up.

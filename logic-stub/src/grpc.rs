@@ -15,10 +15,9 @@ use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Se
 
 use crate::{
     business::Refusal,
+    config::PerMid,
     logic::Logic,
-    sessions::{
-        Client, Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, StoreError,
-    },
+    sessions::{Client, Holder, LeaseRenewal, RoomCounts, Session},
 };
 
 /// Bytes of a stream and of a connection that may be under way, as goim's clients have it.
@@ -98,12 +97,9 @@ impl Service {
             ("connection.door", &client.door),
             ("connection.client_address", &client.address),
         ] {
-            if text.len() > MAX_CLIENT_TEXT {
-                return Err(Status::invalid_argument(format!(
-                    "{field}: over the limit of {MAX_CLIENT_TEXT} bytes"
-                )));
-            }
+            at_most(field, text, MAX_CLIENT_TEXT)?;
         }
+        at_most("connection.platform", &client.platform, bounds.platform)?;
         let connection = connection.map(Into::into);
         let holder = Holder {
             server: server.into(),
@@ -143,13 +139,7 @@ impl Service {
                 )));
             }
         }
-        let known = match self
-            .0
-            .sessions
-            .renew_lease(server, info)
-            .await
-            .map_err(|error| store_failure(&error))?
-        {
+        let known = match self.0.sessions.renew_lease(server, info).await? {
             LeaseRenewal::Known => true,
             LeaseRenewal::New => false,
             LeaseRenewal::Superseded => {
@@ -158,11 +148,7 @@ impl Service {
                 )));
             }
         };
-        self.0
-            .comets
-            .refresh()
-            .await
-            .map_err(|error| store_failure(&error))?;
+        self.0.comets.refresh().await?;
         Ok(known)
     }
 
@@ -187,10 +173,7 @@ impl logic_server::Logic for Service {
     async fn connect(&self, request: Request<ConnectReq>) -> Answer<ConnectReply> {
         let request = request.into_inner();
         let Logic {
-            config,
-            sessions,
-            business,
-            ..
+            config, business, ..
         } = &*self.0;
         let bounds = &config.limits;
         if request.token.len() > bounds.token {
@@ -200,47 +183,26 @@ impl logic_server::Logic for Service {
             )));
         }
         let token = business.authenticate(&request).await.map_err(refusal)?;
-        if token.room_id.len() > bounds.room {
-            return Err(Status::invalid_argument(format!(
-                "the token's room_id: over the limit of {} bytes",
-                bounds.room
-            )));
-        }
+        at_most("the token's room_id", &token.room_id, bounds.room)?;
         if token.accepts.len() > bounds.accepts {
             return Err(Status::invalid_argument(format!(
                 "the token's accepts: more than {}",
                 bounds.accepts
             )));
         }
+        at_most("the token's platform", &token.platform, bounds.platform)?;
         let key = if token.key.is_empty() {
             uuid::Uuid::new_v4().to_string()
         } else {
             token.key
         };
-        let session = self.session(
+        let mut session = self.session(
             (token.mid, key, &request.server),
             request.connection.as_ref(),
         )?;
-        match sessions
-            .register(&session)
-            .await
-            .map_err(|error| store_failure(&error))?
-        {
-            Registration::New | Registration::Repeated => {}
-            Registration::Replaced(holder) => {
-                tracing::debug!(
-                    key = session.key,
-                    ?holder,
-                    "a key has moved to another connection"
-                );
-            }
-            Registration::Superseded(_) => {
-                return Err(Status::aborted(format!(
-                    "a newer connection of {} has the key",
-                    request.server
-                )));
-            }
-        }
+        session.client.platform = token.platform;
+        self.0.log_in(&session).await?;
+        let sends_platform = config.sessions.per_mid == PerMid::Platform;
         let heartbeat = config.node.client_timeout().as_nanos();
         Ok(Response::new(ConnectReply {
             mid: session.mid,
@@ -248,6 +210,12 @@ impl logic_server::Logic for Service {
             room_id: token.room_id,
             accepts: token.accepts,
             heartbeat: i64::try_from(heartbeat).unwrap_or(i64::MAX),
+            // Comets keep it for each connection: only where it is needed.
+            platform: if sends_platform {
+                session.client.platform
+            } else {
+                String::new()
+            },
         }))
     }
 
@@ -259,12 +227,7 @@ impl logic_server::Logic for Service {
             connection,
         } = request.into_inner();
         let session = self.session((mid, key, &server), connection.as_ref())?;
-        let has = self
-            .0
-            .sessions
-            .remove(&session)
-            .await
-            .map_err(|error| store_failure(&error))?;
+        let has = self.0.sessions.remove(&session).await?;
         Ok(Response::new(DisconnectReply { has }))
     }
 
@@ -276,27 +239,7 @@ impl logic_server::Logic for Service {
             connection,
         } = request.into_inner();
         let session = self.session((mid, key, &server), connection.as_ref())?;
-        let sessions = &self.0.sessions;
-        match sessions
-            .renew(&session)
-            .await
-            .map_err(|error| store_failure(&error))?
-        {
-            Renewal::Renewed => {}
-            // As in goim: whoever lives is there, also when the store forgot. So a comet registers all of its connections
-            // again with this call.
-            Renewal::Absent => drop(
-                sessions
-                    .register(&session)
-                    .await
-                    .map_err(|error| store_failure(&error))?,
-            ),
-            Renewal::Superseded => tracing::debug!(
-                key = session.key,
-                server,
-                "a heartbeat of a key that has moved"
-            ),
-        }
+        self.0.hear(&session).await?;
         Ok(Response::new(HeartbeatReply {}))
     }
 
@@ -318,14 +261,8 @@ impl logic_server::Logic for Service {
         let counts = self.plausible(&server, room_count);
         // More rooms than one message holds: those that the comet has are enough for its heartbeats.
         let mine: Vec<String> = counts.keys().cloned().collect();
-        sessions
-            .report_rooms(&server, epoch, counts)
-            .await
-            .map_err(|error| store_failure(&error))?;
-        let all = sessions
-            .room_counts()
-            .await
-            .map_err(|error| store_failure(&error))?;
+        sessions.report_rooms(&server, epoch, counts).await?;
+        let all = sessions.room_counts().await?;
         let all_room_count = if all.len() <= config.limits.rooms {
             RoomCounts::clone(&all)
         } else {
@@ -333,10 +270,7 @@ impl logic_server::Logic for Service {
                 .filter_map(|room| all.get(&room).map(|count| (room, *count)))
                 .collect()
         };
-        let store_generation = sessions
-            .generation()
-            .await
-            .map_err(|error| store_failure(&error))?;
+        let store_generation = sessions.generation().await?;
         Ok(Response::new(OnlineReply {
             all_room_count,
             lease_known,
@@ -369,24 +303,18 @@ fn name(field: &str, value: &str, max: usize) -> Result<(), Status> {
     }
 }
 
+fn at_most(field: &str, value: &str, max: usize) -> Result<(), Status> {
+    if value.len() > max {
+        return Err(Status::invalid_argument(format!(
+            "{field}: over the limit of {max} bytes"
+        )));
+    }
+    Ok(())
+}
+
 fn refusal(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Malformed(message) => Status::invalid_argument(message),
         Refusal::Unauthenticated(message) => Status::unauthenticated(message),
-    }
-}
-
-fn store_failure(error: &StoreError) -> Status {
-    match error {
-        StoreError::Full { .. } => {
-            tracing::warn!(%error, "the session store is full");
-            Status::resource_exhausted(error.to_string())
-        }
-        // The store itself says when it goes away and when it comes back.
-        StoreError::Unavailable(_) => Status::unavailable(error.to_string()),
-        StoreError::Refused(_) => {
-            tracing::warn!(%error, "the session store failed");
-            Status::unavailable(error.to_string())
-        }
     }
 }

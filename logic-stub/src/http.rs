@@ -1,14 +1,17 @@
-//! goim's HTTP API for pushers: `POST /goim/push/*`, `GET /goim/online/*`, `GET /goim/nodes/*`.
+//! goim's HTTP API for pushers: `POST /goim/push/*`, `GET /goim/online/*`, `GET /goim/nodes/*`; and beside it what goim has not:
+//! `POST /comet/kick/*`, `GET /comet/sessions`.
 //!
 //! Every answer, also one of an error, is HTTP 200 with `{"code":0,"message":"","data":..}`; only an unknown path (404), a
 //! wrong method (405) and a request of another site's page (403) have a status of their own beside it.
 
+mod kick;
 mod nodes;
 mod online;
 mod push;
 mod query;
 mod reply;
 mod serve;
+mod sessions;
 
 use std::sync::Arc;
 
@@ -32,7 +35,7 @@ struct State {
     logic: Arc<Logic>,
 }
 
-/// goim's paths and nothing else, to be merged with others; answers 405 itself, and leaves 404 to whoever has the rest.
+/// The API's paths and nothing else, to be merged with others; answers 405 itself, and leaves 404 to whoever has the rest.
 pub fn routes(logic: Arc<Logic>) -> Router {
     Router::new()
         .route("/goim/push/keys", post(push::keys))
@@ -44,6 +47,10 @@ pub fn routes(logic: Arc<Logic>) -> Router {
         .route("/goim/online/total", get(online::total))
         .route("/goim/nodes/weighted", get(nodes::weighted))
         .route("/goim/nodes/instances", get(nodes::instances))
+        .route("/comet/kick/keys", post(kick::keys))
+        .route("/comet/kick/mids", post(kick::mids))
+        .route("/comet/kick/room", post(kick::room))
+        .route("/comet/sessions", get(sessions::of_mids))
         .method_not_allowed_fallback(not_allowed)
         .with_state(State { logic })
 }

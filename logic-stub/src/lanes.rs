@@ -28,7 +28,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 pub use self::{
     queue::Refused,
@@ -120,6 +120,7 @@ impl Lanes {
             generation,
             queue: Queue::new(setup.config.messages, setup.config.bytes),
             endpoint: Mutex::new(endpoint),
+            calls: Mutex::new(None),
             moved: Notify::new(),
             closed: CancellationToken::new(),
             depth: setup.metrics.lane_depth(name),
@@ -168,9 +169,20 @@ impl Lane {
         Ok(Reservation { lane, items, bytes })
     }
 
+    /// For calls that need no place in the order, such as kicks: a connection beside the lane's own, which is made when it is
+    /// first needed and again when it has broken. Must be called in a tokio runtime.
+    pub(crate) fn calls(&self) -> Channel {
+        let mut calls = self.0.calls.lock();
+        let connect = || self.0.endpoint.lock().connect_lazy();
+        calls.get_or_insert_with(connect).clone()
+    }
+
     /// From now on the comet is reached here.
     pub fn move_to(&self, endpoint: Endpoint) {
+        let mut calls = self.0.calls.lock();
         *self.0.endpoint.lock() = endpoint;
+        *calls = None;
+        drop(calls);
         self.0.moved.notify_one();
     }
 

@@ -7,7 +7,8 @@
 //! - [`comets`]: which comets there are
 //! - [`nodes`]: which of them a client should connect to
 //! - [`push`]: from keys, mids, a room or everyone to the comets; [`lanes`]: to one of them, in order
-//! - [`logic`]: what the services share
+//! - [`kick`]: closing connections
+//! - [`logic`]: what the services share; [`login`]: what logins mean for the sessions
 //! - [`grpc`]: goim's service for comets
 //! - [`http`]: goim's API for pushers
 //! - [`metrics`]: what is counted
@@ -19,8 +20,10 @@ pub mod comets;
 pub mod config;
 pub mod grpc;
 pub mod http;
+pub mod kick;
 pub mod lanes;
 pub mod logic;
+pub mod login;
 pub mod metrics;
 pub mod nodes;
 pub mod push;

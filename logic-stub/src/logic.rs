@@ -5,8 +5,15 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 use protocol::grpc::goim::logic::{Backoff, NodesReply};
 
 use crate::{
-    business::Business, comets::Comets, config::Config, lanes::Lanes, metrics::Metrics,
-    nodes::Balancer, push::Pusher, sessions::Sessions,
+    business::Business,
+    comets::Comets,
+    config::Config,
+    kick::{self, Kicker, later::Later},
+    lanes::Lanes,
+    metrics::Metrics,
+    nodes::Balancer,
+    push::Pusher,
+    sessions::Sessions,
 };
 
 /// goim's name for clients that connect from a browser: they get host names, for the sake of certificates.
@@ -22,6 +29,10 @@ pub struct Logic {
     pub comets: Arc<Comets>,
     /// The way of a push.
     pub pusher: Pusher,
+    /// Kicks that someone asks for.
+    pub kicker: Kicker,
+    /// Connections that must go by themselves.
+    pub later: Later,
     /// What a product decides for itself.
     pub business: Arc<dyn Business>,
     /// What is counted.
@@ -51,6 +62,19 @@ impl Logic {
             config.rpc_client.keys_per_call,
             Arc::clone(&metrics),
         );
+        let limits = kick::Limits {
+            timeout: config.kick.timeout.get(),
+            keys_per_call: config.rpc_client.keys_per_call,
+            max_message: config.rpc_client.max_message,
+        };
+        let parts = || {
+            let (sessions, comets) = (Arc::clone(&sessions), Arc::clone(&comets));
+            (sessions, comets, Arc::clone(&metrics))
+        };
+        let (in_sessions, at_comets, counted) = parts();
+        let kicker = Kicker::new(in_sessions, at_comets, counted, limits);
+        let (in_sessions, at_comets, counted) = parts();
+        let later = Later::start(in_sessions, at_comets, counted, &config, limits);
         let provinces = config.regions.iter().flat_map(|(region, provinces)| {
             provinces
                 .iter()
@@ -63,6 +87,8 @@ impl Logic {
             sessions,
             comets,
             pusher,
+            kicker,
+            later,
             business,
             metrics,
             balancer,

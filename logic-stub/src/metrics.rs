@@ -1,4 +1,4 @@
-//! What is counted of pushes.
+//! What is counted of pushes and kicks.
 //!
 //! Of what lanes take, each key of a message, or the message itself when it is for a room or everyone, ends as `lost`, as
 //! `uncounted`, or with a receipt whose connections are counted as `taken`, `absent`, `filtered` or `dropped`.
@@ -38,6 +38,10 @@ pub struct Metrics {
     /// Keys or messages that a comet took without saying what became of them.
     pub uncounted: Counter,
     lost: Family<ReasonLabel, Counter>,
+    kicked: Family<ReasonLabel, Counter>,
+    lost_kicks: Family<ReasonLabel, Counter>,
+    /// Logins that were refused since the user had as many connections as may be.
+    pub refused_logins: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +74,9 @@ impl Default for Metrics {
             dropped: Counter::default(),
             uncounted: Counter::default(),
             lost: Family::default(),
+            kicked: Family::default(),
+            lost_kicks: Family::default(),
+            refused_logins: Counter::default(),
         }
     }
 }
@@ -131,6 +138,21 @@ impl Metrics {
             "Messages that did not reach a comet, by reason",
             m.lost.clone(),
         );
+        logic.register(
+            "kicked",
+            "Connections that were told to close, by why",
+            m.kicked.clone(),
+        );
+        logic.register(
+            "kicks_lost",
+            "Connections that should have been closed and were not, by reason",
+            m.lost_kicks.clone(),
+        );
+        logic.register(
+            "logins_refused",
+            "Logins beyond the bound of a user's connections",
+            m.refused_logins.clone(),
+        );
         metrics
     }
 
@@ -154,6 +176,17 @@ impl Metrics {
     /// Keys or messages that were lost: see [`Loss::label`].
     pub fn lost(&self, reason: &'static str) -> Counter {
         self.lost.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// Connections that were told to close: `asked`, `replaced`, `newest`, `platform`.
+    pub fn kicked(&self, reason: &'static str) -> Counter {
+        self.kicked.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// Connections that should have been closed by what logic-stub itself saw: `comet_away`, `unimplemented`, `refused`,
+    /// `no_connection`, `full`, `stopped`; and users whose connections could not be counted: `store`.
+    pub fn lost_kicks(&self, reason: &'static str) -> Counter {
+        self.lost_kicks.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// A comet that is gone has no depth.

@@ -81,6 +81,12 @@ const KEY_OVERHEAD: usize = size_of::<String>();
 #[derive(Debug)]
 pub struct Names(Vec<String>);
 
+impl From<Vec<String>> for Names {
+    fn from(names: Vec<String>) -> Self {
+        Self(names)
+    }
+}
+
 impl Names {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
@@ -257,7 +263,7 @@ impl Pusher {
         for (key, holder) in online {
             by_comet.entry(holder.server).or_default().push(key);
         }
-        let known = self.stored(self.known_with(by_comet.keys()).await)?;
+        let known = self.stored(self.comets.known_with(by_comet.keys()).await)?;
         let targets = by_comet.into_iter().map(|(comet, keys)| {
             let parts = keys.chunks(self.keys_per_call);
             (
@@ -336,20 +342,6 @@ impl Pusher {
         } else {
             Err(PushError::Unreached(Names(names)))
         }
-    }
-
-    /// The comets known, looked up once more if one of `names` is not among them: it may have registered with another
-    /// logic-stub a moment ago.
-    async fn known_with<'a>(
-        &self,
-        names: impl Iterator<Item = &'a Arc<str>>,
-    ) -> Result<Arc<Known>, StoreError> {
-        let known = self.comets.known();
-        if names.into_iter().all(|name| known.contains_key(name)) {
-            return Ok(known);
-        }
-        self.comets.refresh().await?;
-        Ok(self.comets.known())
     }
 
     fn stored<T>(&self, answer: Result<T, StoreError>) -> Result<T, PushError> {

@@ -236,6 +236,7 @@ impl Serving {
             () = all => {}
             () = late => tracing::warn!(?grace, "stopped with calls or messages under way"),
         }
+        logic.later.stop();
         logic.comets.close();
     }
 }

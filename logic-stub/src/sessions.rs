@@ -86,13 +86,15 @@ pub struct Session {
     pub client: Client,
 }
 
-/// What a comet says of a connection's other end, for people; goim's comet says nothing.
+/// What is known of a connection's other end. Goim's comet says nothing of its door and address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {
     /// By which door it came in: tcp, websocket, ...
     pub door: String,
     /// Its address and port.
     pub address: String,
+    /// What kind of client it says it is: `web`, `ios`, ...
+    pub platform: String,
 }
 
 impl From<&ConnectionRef> for Client {
@@ -100,6 +102,7 @@ impl From<&ConnectionRef> for Client {
         Self {
             door: connection.door.clone(),
             address: connection.client_address.clone(),
+            platform: connection.platform.clone(),
         }
     }
 }
@@ -120,6 +123,13 @@ pub struct Connection {
     pub epoch: u64,
     /// Within the epoch.
     pub id: u64,
+}
+
+impl Connection {
+    /// About when it logged in, in microseconds since 1970, by its comet's clock.
+    pub fn login(&self) -> u64 {
+        self.epoch.saturating_add(self.id)
+    }
 }
 
 impl From<&ConnectionRef> for Connection {

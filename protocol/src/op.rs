@@ -37,6 +37,10 @@ pub const UNSUB: i32 = 16;
 /// Comet: the request's body.
 pub const UNSUB_REPLY: i32 = 17;
 
+/// Bytes of the words that a client who is closed by the service is told in [`DISCONNECT_REPLY`]: they are in a Close frame
+/// too, which has 123.
+pub const MAX_KICK_REASON: usize = 100;
+
 /// The name of an operation for logs and metrics; those of applications share one.
 pub fn name(op: i32) -> &'static str {
     match op {

@@ -44,6 +44,7 @@ fn connection() -> ConnectionRef {
         id: 7,
         door: "tcp".into(),
         client_address: String::new(),
+        platform: String::new(),
     }
 }
 
@@ -105,6 +106,7 @@ fn connects_have_goims_fields() {
         room_id: "r".into(),
         accepts: vec![1000, 1001],
         heartbeat: 480_000_000_000,
+        platform: String::new(),
     };
     same(&reply, "087b 12016b 1a0172 2204e807e907 288080eb91fc0d");
     let unpacked = hex("20e807 20e907");
@@ -309,6 +311,55 @@ struct GoimConnectReq {
     cookie: String,
     #[prost(bytes = "vec", tag = "3")]
     token: Vec<u8>,
+}
+
+#[test]
+fn a_platform_goes_to_the_comet_and_back() {
+    let reply = ConnectReply {
+        platform: "ios".into(),
+        ..ConnectReply::default()
+    };
+    same(&reply, "c23e03696f73");
+    let heartbeat = HeartbeatReq {
+        connection: Some(ConnectionRef {
+            platform: "ios".into(),
+            ..connection()
+        }),
+        ..HeartbeatReq::default()
+    };
+    same(&heartbeat, "c23e0e 0805 1007 1a03746370 2a03696f73");
+}
+
+#[test]
+fn kicks_keep_their_fields() {
+    let connection = v1::Connection {
+        key: "k".into(),
+        epoch: 5,
+        id: 7,
+    };
+    let connections = vec![connection.clone(), connection];
+    let kick = v1::KickRequest {
+        target: Some(v1::kick_request::Target::Connections(v1::Connections {
+            connections,
+        })),
+        reason: "r".into(),
+        cause: v1::Cause::Replaced.into(),
+    };
+    let one = "0a07 0a016b 1005 1807";
+    same(&kick, &format!("2a12 {one} {one} 220172 3001"));
+    let keys = v1::Keys {
+        keys: vec!["k".into()],
+    };
+    let kick = v1::KickRequest {
+        target: Some(v1::kick_request::Target::Keys(keys)),
+        ..v1::KickRequest::default()
+    };
+    same(&kick, "0a03 0a016b");
+    let reply = v1::KickReply {
+        kicked: 1,
+        absent_keys: vec!["k".into()],
+    };
+    same(&reply, "0801 12016b");
 }
 
 /// `OnlineReply` as goim has it, without the extensions.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::grpc::comet::v1::{Connection, kick_request::Target};
+use protocol::grpc::comet::v1::{Connection, Connections, kick_request::Target};
 
 use crate::support::{
     Client, Door, Lane, Server,
@@ -190,7 +190,7 @@ async fn kicks_by_connection_spare_its_successor(door: Door) {
     let connection = connection_of(&server, 1).await;
     let mut newer = Client::login(&server, door, &token(1, "a", "")).await;
     older.ended().await.is("replaced", 4001, door);
-    let older = Target::Connection(connection);
+    let older = one(connection);
     assert_eq!(kick(&server, older, "").await, 0);
     newer.has_nothing().await;
     let connection = connection_of(&server, 1).await;
@@ -198,12 +198,17 @@ async fn kicks_by_connection_spare_its_successor(door: Door) {
         epoch: connection.epoch - 1,
         ..connection.clone()
     };
-    let target = Target::Connection(of_another_start);
+    let target = one(of_another_start);
     assert_eq!(kick(&server, target, "").await, 0);
     newer.has_nothing().await;
-    let target = Target::Connection(connection);
+    let target = one(connection);
     assert_eq!(kick(&server, target, "").await, 1);
     newer.ended().await.is("kicked", 4002, door);
+}
+
+fn one(connection: Connection) -> Target {
+    let connections = vec![connection];
+    Target::Connections(Connections { connections })
 }
 
 /// The one connection of a user, as logic knows it.

@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`operations`]: what a client may ask for; [`pushes`]: every kind of push
-//! - [`identity`]: one key, several connections; kicks
+//! - [`identity`]: one key, several connections; [`kicks`]: connections that are closed from outside
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
@@ -24,6 +24,7 @@ mod goims_peers;
 mod handshake;
 mod hostile;
 mod identity;
+mod kicks;
 mod lanes;
 mod memory;
 mod operations;

@@ -10,9 +10,9 @@ use tokio::{
 };
 
 use super::{
-    BucketContext, Control, Fanout, Identity, Join, PacedSlice, Reply, Single, Whom,
+    BucketContext, Control, Fanout, Identity, Join, Kicked, PacedSlice, Reply, Single, Whom,
     fanout::{self, JoinLimits, Joined, Keyed, Running},
-    members::{Inserted, Members},
+    members::{Inserted, Member, Members},
     tally::Counts,
 };
 use crate::{
@@ -236,9 +236,9 @@ impl Actor {
                 self.reply(&key, id, &reply);
             }
             Control::Kick(whom, farewell, kicked) => {
-                let count = self.kick(whom, &farewell);
+                let outcome = self.kick(whom, &farewell);
                 // Whoever asked may have gone.
-                let _ = kicked.send(count);
+                let _ = kicked.send(outcome);
             }
             Control::List(from, count, listed) => {
                 let mut some = Vec::new();
@@ -327,25 +327,31 @@ impl Actor {
     }
 
     /// Takes connections out of the maps, so that their keys are free at once, and closes them.
-    fn kick(&mut self, whom: Whom, farewell: &Farewell) -> u32 {
-        let connections: Vec<(Arc<str>, u64)> = match whom {
-            Whom::Keys(keys) => keys
-                .iter()
-                .filter_map(|key| self.members.find(key))
-                .map(identity)
-                .collect(),
-            Whom::Room(room) => self.members.in_room(&room).map(identity).collect(),
-            Whom::Connection(key, id) => self
-                .members
-                .find_connection(&key, id)
-                .map(identity)
-                .into_iter()
-                .collect(),
+    fn kick(&mut self, whom: Whom, farewell: &Farewell) -> Kicked {
+        let mut kicked = Kicked::default();
+        let mut connections: Vec<(Arc<str>, u64)> = Vec::new();
+        let mut meet = |key: String, found: Option<&Member>| match found {
+            Some(member) => connections.push(identity(member)),
+            None => kicked.absent.push(key),
         };
-        let mut kicked = 0;
+        match whom {
+            Whom::Keys(keys) => {
+                for key in keys {
+                    let found = self.members.find(&key);
+                    meet(key, found);
+                }
+            }
+            Whom::Connections(named) => {
+                for (key, id) in named {
+                    let found = self.members.find_connection(&key, id);
+                    meet(key, found);
+                }
+            }
+            Whom::Room(room) => connections = self.members.in_room(&room).map(identity).collect(),
+        }
         for (key, id) in connections {
             if let Some(member) = self.members.remove(&key, id) {
-                kicked += u32::from(member.channel.close(farewell, CloseWhen::Now));
+                kicked.count += u32::from(member.channel.close(farewell, CloseWhen::Now));
             }
         }
         kicked
@@ -390,7 +396,7 @@ impl Reply {
     }
 }
 
-fn identity(member: &super::members::Member) -> (Arc<str>, u64) {
+fn identity(member: &Member) -> (Arc<str>, u64) {
     (Arc::clone(&member.session.key), member.channel.id())
 }
 

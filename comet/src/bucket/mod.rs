@@ -54,8 +54,8 @@ pub enum Control {
     Sub(Identity, Vec<i32>, Reply),
     /// Fewer accepted operations; then the answer.
     Unsub(Identity, Vec<i32>, Reply),
-    /// Closes connections; answers how many.
-    Kick(Whom, Farewell, oneshot::Sender<u32>),
+    /// Closes connections; answers how many, and who is not here.
+    Kick(Whom, Farewell, oneshot::Sender<Kicked>),
     /// Up to so many connections from this place on, and the place to go on from, if there is one.
     List(usize, usize, oneshot::Sender<Listed>),
     /// Closes all connections.
@@ -98,8 +98,17 @@ pub enum Whom {
     Keys(Vec<String>),
     /// Everyone in the room.
     Room(Arc<Room>),
-    /// This connection and no successor.
-    Connection(String, u64),
+    /// These connections, by key and id, and no successors of them.
+    Connections(Vec<(String, u64)>),
+}
+
+/// What became of a kick.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Kicked {
+    /// Connections that were told to close.
+    pub count: u32,
+    /// The keys of those that were named and are not here.
+    pub absent: Vec<String>,
 }
 
 /// A push to few.

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply};
+use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply, op::MAX_KICK_REASON};
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{Answers, Login, control, read};
@@ -53,6 +53,7 @@ pub(super) async fn greet(
         id: channel.id(),
         door,
         client,
+        platform: reply.platform.as_str().into(),
     });
     let registered = register(gateway, channel, auth, reply, &session).await;
     if registered.is_err() {
@@ -184,9 +185,18 @@ fn admit(
     })
 }
 
+/// As much of a text as fits.
+fn head(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
 fn refuse(error: &CallError) -> Farewell {
     match error {
         CallError::Superseded => CloseReason::Replaced { same_mid: true }.into(),
+        CallError::Denied(words) => {
+            tracing::debug!(%words, "a login is denied");
+            Farewell::with_detail(CloseReason::AuthRefused, head(words, MAX_KICK_REASON))
+        }
         CallError::Refused(why) => {
             tracing::debug!(%why, "a login is refused");
             CloseReason::AuthRefused.into()

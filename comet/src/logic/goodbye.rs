@@ -112,7 +112,7 @@ impl Teller {
         let Goodbye { session, since, .. } = goodbye;
         match self.logic.disconnect(session).await {
             Ok(_) | Err(CallError::Superseded) => return true,
-            Err(CallError::Refused(why)) => {
+            Err(CallError::Refused(why) | CallError::Denied(why)) => {
                 tracing::warn!(key = %session.key, why, "logic refuses a Disconnect");
             }
             Err(CallError::Unavailable(_)) if since.elapsed() < self.age => return false,

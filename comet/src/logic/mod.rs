@@ -36,6 +36,9 @@ pub enum CallError {
     /// Logic answered: the key has logged in again since.
     #[error("the key has logged in again")]
     Superseded,
+    /// Logic answered: it knows who this is, and does not let it in. The words are for the client.
+    #[error("logic denies: {0}")]
+    Denied(String),
     /// Logic answered: no.
     #[error("logic refuses: {0}")]
     Refused(String),
@@ -57,6 +60,8 @@ pub struct Session {
     pub door: Door,
     /// From where.
     pub client: SocketAddr,
+    /// What logic wants to hear of it again; as a rule nothing.
+    pub platform: Box<str>,
 }
 
 #[cfg(test)]
@@ -71,6 +76,7 @@ impl Session {
             id,
             door,
             client,
+            platform: Box::default(),
         })
     }
 }
@@ -159,11 +165,15 @@ impl Logic {
 
     /// Renews a session's expiry.
     pub async fn heartbeat(&self, session: &Session) -> Result<(), CallError> {
+        let connection = self.connection_ref(session.id, session.door, session.client);
         let request = HeartbeatReq {
             mid: session.mid,
             key: session.key.to_string(),
             server: self.0.server.clone(),
-            connection: Some(self.connection_ref(session.id, session.door, session.client)),
+            connection: Some(ConnectionRef {
+                platform: session.platform.as_ref().to_owned(),
+                ..connection
+            }),
         };
         self.call("heartbeat", request, async |mut logic, request| {
             logic.heartbeat(request).await
@@ -201,6 +211,7 @@ impl Logic {
             id,
             door: door.label().to_owned(),
             client_address: client.to_string(),
+            platform: String::new(),
         }
     }
 
@@ -236,6 +247,7 @@ impl Logic {
                     self.0.metrics.logic_calls(name, "refused").inc();
                     return Err(match status.code() {
                         Code::Aborted => CallError::Superseded,
+                        Code::PermissionDenied => CallError::Denied(status.message().to_owned()),
                         _ => CallError::Refused(status.message().to_owned()),
                     });
                 }

@@ -69,7 +69,7 @@ async fn one(gateway: &Gateway, session: Arc<Session>, channel: &Channel) {
         match gateway.logic.heartbeat(&session).await {
             Ok(()) => break,
             Err(CallError::Superseded) => return,
-            Err(CallError::Refused(why)) => {
+            Err(CallError::Refused(why) | CallError::Denied(why)) => {
                 tracing::warn!(key = %session.key, why, "logic refuses to register a session again");
                 return;
             }

@@ -17,6 +17,7 @@ fn session() -> Arc<Session> {
         id: 1,
         door: Door::Tcp,
         client: "127.0.0.1:1".parse().unwrap(),
+        platform: Box::default(),
     })
 }
 

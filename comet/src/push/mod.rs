@@ -4,11 +4,12 @@
 //!
 //! - [`Pusher`]: hands a push to the buckets concerned, whole or not at all
 //! - `goim`: goim's service
-//! - `v1`: lanes with receipts, and kick
+//! - `v1`: lanes with receipts; `kick`: closing connections
 //! - `paced`: broadcasts that take their time
 //! - `positions`: what was taken of streams that may repeat themselves
 
 mod goim;
+mod kick;
 mod paced;
 mod positions;
 #[cfg(test)]

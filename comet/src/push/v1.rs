@@ -6,25 +6,16 @@ use futures_util::{Stream, StreamExt as _};
 use protocol::{
     Header, MessageId, Meta, Position,
     grpc::comet::v1::{
-        Connection, KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
-        comet_server::Comet, kick_request, message::Target,
+        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
+        comet_server::Comet, message::Target,
     },
     op,
 };
-use tokio::sync::{
-    mpsc,
-    oneshot::{self, error::TryRecvError},
-};
+use tokio::sync::{mpsc, oneshot::error::TryRecvError};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Pending, PushError, Pusher, new_id, positions::Positions};
-use crate::{
-    bucket::{Bucket, Control, Whom, tally::Outcome},
-    close::Farewell,
-};
-
-/// Bytes of the reason that a kicked client is told: with the JSON around it, it fits a Close frame's 123.
-const MAX_REASON: usize = 100;
+use crate::bucket::tally::Outcome;
 
 /// Receipts, and absent keys in them before the last, that go together: with keys of 256 bytes, 2.5 MiB, below any limit of a
 /// gRPC message that is in use.
@@ -142,20 +133,6 @@ impl CometV1 {
             None => Err(pusher.refused(PushError::Invalid("target: missing".to_owned()))),
         }
     }
-
-    /// Has one bucket kick; 0 if it has ended.
-    async fn kick_in(bucket: &Bucket, whom: Whom, farewell: Farewell) -> u32 {
-        let (answer, kicked) = oneshot::channel();
-        if bucket
-            .control
-            .send(Control::Kick(whom, farewell, answer))
-            .await
-            .is_err()
-        {
-            return 0;
-        }
-        kicked.await.unwrap_or(0)
-    }
 }
 
 #[tonic::async_trait]
@@ -177,45 +154,8 @@ impl Comet for CometV1 {
     }
 
     async fn kick(&self, request: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
-        let KickRequest { target, reason } = request.into_inner();
-        if reason.len() > MAX_REASON {
-            return Err(Status::invalid_argument(format!(
-                "reason: over {MAX_REASON} bytes"
-            )));
-        }
-        let farewell = Farewell::kicked(&reason.into());
-        let buckets = &self.pusher.gateway.buckets;
-        let mut kicked = 0;
-        match target {
-            None => return Err(Status::invalid_argument("target: missing")),
-            Some(kick_request::Target::Keys(keys)) => {
-                let mut by_bucket = vec![Vec::new(); buckets.all().len()];
-                for key in keys.keys {
-                    by_bucket[buckets.index_of(&key)].push(key);
-                }
-                for (bucket, keys) in buckets.all().iter().zip(by_bucket) {
-                    if !keys.is_empty() {
-                        kicked += Self::kick_in(bucket, Whom::Keys(keys), farewell.clone()).await;
-                    }
-                }
-            }
-            Some(kick_request::Target::Room(room)) => {
-                if let Some(room) = self.pusher.find_room(&room) {
-                    for index in room.present() {
-                        let whom = Whom::Room(Arc::clone(&room));
-                        kicked +=
-                            Self::kick_in(&buckets.all()[index], whom, farewell.clone()).await;
-                    }
-                }
-            }
-            Some(kick_request::Target::Connection(Connection { key, epoch, id })) => {
-                if epoch == self.pusher.gateway.logic.epoch() {
-                    let whom = Whom::Connection(key.clone(), id);
-                    kicked = Self::kick_in(buckets.of(&key), whom, farewell).await;
-                }
-            }
-        }
-        Ok(Response::new(KickReply { kicked }))
+        let reply = self.pusher.kick(request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }
 

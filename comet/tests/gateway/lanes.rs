@@ -1,15 +1,16 @@
 //! `comet.v1`: lanes with receipts, positions, and kicks.
 
 use protocol::grpc::comet::v1::{
-    Connection, Everyone, Keys, KickRequest, Message, Position, PushBatch, Receipt, Receipts,
-    Refusal, comet_client::CometClient, kick_request::Target as Whom, message::Target,
+    Cause, Connection, Connections, Everyone, Keys, KickReply, KickRequest, Message, Position,
+    PushBatch, Receipt, Receipts, Refusal, comet_client::CometClient, kick_request::Target as Whom,
+    message::Target,
 };
 use protocol::op;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming, transport::Channel};
 
-use crate::support::{DOORS, Door, FakeLogic, Gateway, OP, config, within};
+use crate::support::{DOORS, Door, FakeLogic, Gateway, OP, config, until, within};
 
 struct Lane {
     batches: mpsc::Sender<PushBatch>,
@@ -189,7 +190,7 @@ async fn what_a_full_backlog_does_not_take_is_dropped_and_the_rest_delivered_or_
     // It goes without having read anything.
     drop(client);
     let closes = || metrics.closes("socket_error").get() + metrics.closes("peer_closed").get();
-    crate::support::until(|| closes() == 1).await;
+    until(|| closes() == 1).await;
     let lost = metrics.lost("socket_error").get() + metrics.lost("peer_closed").get();
     assert!(lost > 0);
     assert_eq!(metrics.delivered.get() + lost, taken);
@@ -284,13 +285,23 @@ async fn what_was_taken_is_skipped_and_older_epochs_are_refused() {
 }
 
 async fn kick(gateway: &Gateway, target: Option<Whom>, reason: &str) -> Result<u32, tonic::Status> {
+    let reply = kick_because(gateway, Cause::Kicked, target, reason).await?;
+    Ok(reply.kicked)
+}
+
+async fn kick_because(
+    gateway: &Gateway,
+    cause: Cause,
+    target: Option<Whom>,
+    reason: &str,
+) -> Result<KickReply, tonic::Status> {
     let mut service: CometClient<Channel> = CometClient::new(gateway.rpc());
     let request = KickRequest {
         target,
         reason: reason.to_owned(),
+        cause: cause.into(),
     };
-    let reply = service.kick(request).await?;
-    Ok(reply.into_inner().kicked)
+    Ok(service.kick(request).await?.into_inner())
 }
 
 #[tokio::test]
@@ -326,11 +337,13 @@ async fn a_kick_by_connection_spares_every_other_of_the_key() {
     let mut client = gateway.online(Door::WebSocket, "a", "").await;
     let connection = logic.told_connect().await.connection.unwrap();
     let whom = |key: &str, epoch, id| {
-        Some(Whom::Connection(Connection {
+        let connection = Connection {
             key: key.to_owned(),
             epoch,
             id,
-        }))
+        };
+        let connections = vec![connection];
+        Some(Whom::Connections(Connections { connections }))
     };
     let (epoch, id) = (connection.epoch, connection.id);
     for other in [
@@ -349,6 +362,49 @@ async fn a_kick_by_connection_spares_every_other_of_the_key() {
     assert_eq!(client.ends_with("kicked", 4002).await, "moved");
     let goodbye = logic.told_disconnect().await;
     assert_eq!(goodbye.connection, Some(connection));
+}
+
+#[tokio::test]
+async fn a_connection_that_was_replaced_elsewhere_is_told_so_and_those_that_have_gone_are_named() {
+    let (mut logic, gateway) = start().await;
+    for door in DOORS {
+        let mut client = gateway.online(door, "a", "").await;
+        let mut other = gateway.online(door, "b", "").await;
+        let connection = logic.told_connect().await.connection.unwrap();
+        logic.told_connect().await;
+        let named = |key: &str, id| Connection {
+            key: key.to_owned(),
+            epoch: connection.epoch,
+            id,
+        };
+        let connections = vec![
+            named("a", connection.id),
+            named("b", connection.id),
+            named("nobody", 1),
+        ];
+        let whom = Some(Whom::Connections(Connections { connections }));
+        let reply = kick_because(&gateway, Cause::Replaced, whom, "").await;
+        let mut reply = reply.unwrap();
+        reply.absent_keys.sort();
+        let absent_keys = keys(&["b", "nobody"]).keys;
+        assert_eq!(
+            reply,
+            KickReply {
+                kicked: 1,
+                absent_keys
+            }
+        );
+        let words = client.ends_with("replaced", 4001).await;
+        assert_eq!(words, "the same key logged in again");
+        // Logic is told all the same.
+        assert_eq!(logic.told_disconnect().await.connection, Some(connection));
+        assert_eq!(other.heartbeat(2).await, 0);
+        drop(other);
+        logic.told_disconnect().await;
+    }
+    let metrics = gateway.comet.metrics();
+    until(|| metrics.closes("replaced").get() == 2).await;
+    assert_eq!(metrics.closes("kicked").get(), 0);
 }
 
 #[tokio::test]

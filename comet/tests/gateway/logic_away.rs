@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::config::Human;
-use protocol::op;
+use protocol::{grpc::goim::logic::ConnectionRef, op};
 use tokio::sync::Semaphore;
 
 use crate::support::{DOORS, Door, FakeLogic, Gateway, OP, OPEN, config, token, until};
@@ -174,6 +174,23 @@ async fn a_refused_token_is_told() {
 }
 
 #[tokio::test]
+async fn who_is_denied_reads_logics_words() {
+    let logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    for door in DOORS {
+        for (words, read) in [
+            ("too many", "too many".to_owned()),
+            (&"\u{e4}".repeat(51), "\u{e4}".repeat(50)),
+        ] {
+            let mut client = gateway.client(door).await;
+            let token = serde_json::json!({ "key": "a", "denied": words });
+            client.auth(&token.to_string()).await;
+            assert_eq!(client.ends_with("auth_refused", 1008).await, read);
+        }
+    }
+}
+
+#[tokio::test]
 async fn logic_is_told_of_a_login_that_comet_cannot_keep() {
     let mut logic = FakeLogic::start();
     let mut config = config(&[logic.addr]);
@@ -202,9 +219,10 @@ async fn logic_is_told_of_every_end_but_that_of_a_replaced_one() {
     let mut older = gateway.online(Door::WebSocket, "a", "").await;
     let newer = gateway.online(Door::Tcp, "a", "").await;
     older.ends_with("replaced", 4001).await;
-    logic.told_connect().await;
+    let first = logic.told_connect().await.connection.unwrap();
     let connection = logic.told_connect().await.connection.unwrap();
-    assert_eq!((connection.door.as_str(), connection.id), ("tcp", 2));
+    assert_eq!(connection.door, "tcp");
+    assert!(connection.id > first.id);
     assert_eq!(
         connection.client_address,
         newer.socket.local_addr().unwrap().to_string()
@@ -221,8 +239,11 @@ async fn a_session_is_renewed_when_its_client_is_heard_after_the_time_for_it() {
     config.logic.heartbeat_min = Human::millis(1);
     config.logic.heartbeat_max = Human::millis(1);
     let gateway = Gateway::start(&config).await;
-    let mut client = gateway.online(Door::Tcp, "a", "").await;
-    let connection = logic.told_connect().await.connection;
+    let mut client = gateway.client(Door::Tcp).await;
+    let token = serde_json::json!({ "key": "a", "platform": "ios" });
+    client.auth(&token.to_string()).await;
+    client.proto().await;
+    let connection = logic.told_connect().await.connection.unwrap();
     let renewed = gateway.comet.metrics().logic_calls("heartbeat", "ok");
     let mut seq = 1;
     while renewed.get() == 0 {
@@ -237,5 +258,10 @@ async fn a_session_is_renewed_when_its_client_is_heard_after_the_time_for_it() {
         (told.key.as_str(), told.server.as_str()),
         ("a", "comet-test")
     );
-    assert_eq!(told.connection, connection);
+    // What logic said it wants to hear again is told with it.
+    let connection = ConnectionRef {
+        platform: "ios".to_owned(),
+        ..connection
+    };
+    assert_eq!(told.connection, Some(connection));
 }

@@ -284,6 +284,9 @@ impl Logic for Service {
         self.connects.acquire().await.unwrap().forget();
         let token: serde_json::Value = serde_json::from_slice(&token)
             .map_err(|error| Status::unknown(format!("token: {error}")))?;
+        if let Some(words) = token["denied"].as_str() {
+            return Err(Status::permission_denied(words));
+        }
         let accepts = token["accepts"].as_array().into_iter().flatten();
         Ok(Response::new(ConnectReply {
             mid: token["mid"].as_i64().unwrap_or(1),
@@ -293,6 +296,7 @@ impl Logic for Service {
                 .map(|op| i32::try_from(op.as_i64().unwrap()).unwrap())
                 .collect(),
             heartbeat: i64::try_from(self.heartbeat.as_nanos()).unwrap(),
+            platform: token["platform"].as_str().unwrap_or_default().to_owned(),
         }))
     }
 

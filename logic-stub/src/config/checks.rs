@@ -8,7 +8,8 @@ use common::{
 };
 
 use super::{
-    Backoff, Bounds, Comets, Config, HttpServer, Lanes, Node, Redis, RpcClient, RpcServer, Sessions,
+    Backoff, Bounds, Comets, Config, HttpServer, Kick, Lanes, Node, Redis, RpcClient, RpcServer,
+    Sessions,
 };
 
 impl Validate for Config {
@@ -16,6 +17,7 @@ impl Validate for Config {
         self.rpc_server.validate(checks);
         self.rpc_client.validate(checks);
         self.lanes.validate(checks);
+        self.kick.validate(checks);
         self.http_server.validate(checks);
         self.node.validate(checks);
         self.backoff.validate(checks);
@@ -112,6 +114,15 @@ impl Lanes {
     }
 }
 
+impl Kick {
+    fn validate(&self, checks: &mut Checks) {
+        checks.duration("kick.timeout", self.timeout, MILLISECOND..=HOUR);
+        checks.duration("kick.retry", self.retry, Duration::ZERO..=HOUR);
+        checks.duration("kick.settle", self.settle, Duration::ZERO..=HOUR);
+        checks.range("kick.waiting", self.waiting, 1..=1 << 24);
+    }
+}
+
 impl HttpServer {
     fn validate(&self, checks: &mut Checks) {
         address("httpServer.addr", &self.addr, checks);
@@ -163,6 +174,7 @@ impl Sessions {
         checks.range("sessions.max", self.max, 1..=1_000_000_000);
         checks.duration("sessions.lease", self.lease, SECOND..=HOUR);
         checks.duration("sessions.sweep", self.sweep, MILLISECOND..=HOUR);
+        checks.range("sessions.maxPerMid", self.max_per_mid, 1..=10_000);
     }
 }
 
@@ -189,6 +201,7 @@ impl Bounds {
         // A random key is a UUID of 36 characters.
         checks.range("limits.key", self.key, 36..=65_536);
         checks.range("limits.room", self.room, 1..=65_536);
+        checks.range("limits.platform", self.platform, 0..=4_096);
         checks.range("limits.server", self.server, 1..=65_536);
         checks.range("limits.accepts", self.accepts, 0..=1 << 20);
         checks.range("limits.rooms", self.rooms, 1..=100_000_000);

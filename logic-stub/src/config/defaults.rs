@@ -3,8 +3,8 @@
 use common::config::Human;
 
 use super::{
-    Backoff, Bounds, Comets, FixedComet, HttpServer, Lanes, Node, Redis, RpcClient, RpcServer,
-    Sessions, Shutdown,
+    Backoff, Bounds, Comets, FixedComet, HttpServer, Kick, Lanes, Node, PerMid, Redis, RpcClient,
+    RpcServer, Sessions, Shutdown,
 };
 
 impl Default for RpcServer {
@@ -49,6 +49,17 @@ impl Default for Lanes {
             reconnect: Human::secs(1),
             report: Human::secs(3),
             report_keys: 1_000,
+        }
+    }
+}
+
+impl Default for Kick {
+    fn default() -> Self {
+        Self {
+            timeout: Human::secs(3),
+            retry: Human::secs(60),
+            settle: Human::secs(8),
+            waiting: 65_536,
         }
     }
 }
@@ -101,6 +112,8 @@ impl Default for Sessions {
             max: 1_000_000,
             lease: Human::secs(30),
             sweep: Human::secs(60),
+            per_mid: PerMid::Unlimited,
+            max_per_mid: 1,
         }
     }
 }
@@ -125,6 +138,7 @@ impl Default for Bounds {
             token: 4_096,
             key: 256,
             room: 256,
+            platform: 64,
             server: 256,
             accepts: 1_024,
             rooms: 400_000,

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use axum::{body::Body, extract};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use protocol::{RoomId, op};
+use protocol::op;
 
 use super::{
     Reply, State,
     query::Query,
-    reply::{Done, Failure},
+    reply::{Done, Failure, Outcome},
 };
 use crate::{
     lanes::{Report, Tally},
@@ -27,13 +27,7 @@ pub(super) async fn keys(
 ) -> Pushed {
     let config = &state.logic.config;
     let operation = operation(&query)?;
-    let keys: Vec<String> = query.list("keys", config.http_server.max_values)?;
-    if keys.iter().any(|key| key.len() > config.limits.key) {
-        return Err(Failure::request(format!(
-            "parameter keys: one is over the limit of {} bytes",
-            config.limits.key
-        )));
-    }
+    let keys = query.keys(config)?;
     let push = Push::read(&state, &query, operation, body).await?;
     let pusher = &state.logic.pusher;
     let outcome = pusher.keys(&push.message, keys, push.report.as_ref()).await;
@@ -63,13 +57,7 @@ pub(super) async fn room(
     body: Body,
 ) -> Pushed {
     let operation = operation(&query)?;
-    let room = RoomId::new(&query.text("type")?, &query.text("room")?);
-    let max = state.logic.config.limits.room;
-    if room.as_str().len() > max {
-        return Err(Failure::request(format!(
-            "parameters type and room: over the limit of {max} bytes"
-        )));
-    }
+    let room = query.room(&state.logic.config)?;
     let push = Push::read(&state, &query, operation, body).await?;
     let pusher = &state.logic.pusher;
     let outcome = pusher.room(&push.message, room, push.report.as_ref());
@@ -127,7 +115,10 @@ impl Push {
         };
         match pushed {
             Ok(said) => Ok(Done::saying(said, report)),
-            Err(error) => Err(Failure::server(error.to_string()).with(report)),
+            Err(error) => {
+                let report = report.map(Outcome::Pushed);
+                Err(Failure::server(error.to_string()).with(report))
+            }
         }
     }
 }
@@ -192,7 +183,7 @@ async fn discard(mut body: Body) {
 }
 
 /// Who is not online is no failure, as in goim, but the pusher is told.
-fn absent(names: &Names) -> String {
+pub(super) fn absent(names: &Names) -> String {
     if names.is_empty() {
         String::new()
     } else {

@@ -7,7 +7,10 @@ use axum::{
     http::{Uri, request::Parts},
 };
 
+use protocol::RoomId;
+
 use super::reply::Failure;
+use crate::config::Config;
 
 /// The parameters in their order. Unknown ones are ignored.
 #[derive(Debug)]
@@ -63,6 +66,30 @@ impl Query {
         } else {
             Ok(list)
         }
+    }
+
+    /// The values of `keys`, within the bounds.
+    pub(super) fn keys(&self, config: &Config) -> Result<Vec<String>, Failure> {
+        let keys: Vec<String> = self.list("keys", config.http_server.max_values)?;
+        let max = config.limits.key;
+        if keys.iter().any(|key| key.len() > max) {
+            return Err(Failure::request(format!(
+                "parameter keys: one is over the limit of {max} bytes"
+            )));
+        }
+        Ok(keys)
+    }
+
+    /// The room that `type` and `room` name, within the bounds.
+    pub(super) fn room(&self, config: &Config) -> Result<RoomId, Failure> {
+        let room = RoomId::new(&self.text("type")?, &self.text("room")?);
+        let max = config.limits.room;
+        if room.as_str().len() > max {
+            return Err(Failure::request(format!(
+                "parameters type and room: over the limit of {max} bytes"
+            )));
+        }
+        Ok(room)
     }
 
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::lanes::Report;
+use crate::{kick::Kicked, lanes::Report};
 
 /// What a handler returns.
 pub(super) type Reply<T> = Result<Done<T>, Failure>;
@@ -23,8 +23,17 @@ pub(super) struct Done<T> {
 pub(super) struct Failure {
     code: i32,
     message: String,
-    /// What became of a push, for those who asked.
-    data: Option<Box<Report>>,
+    data: Option<Box<Outcome>>,
+}
+
+/// What became of a request that failed for some.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Outcome {
+    /// Of a push, for those who asked.
+    Pushed(Report),
+    /// Of a kick.
+    Kicked(Kicked),
 }
 
 impl<T> Done<T> {
@@ -58,8 +67,8 @@ impl Failure {
         }
     }
 
-    /// The same, with data for those who asked.
-    pub(super) fn with(self, data: Option<Report>) -> Self {
+    /// The same, with data.
+    pub(super) fn with(self, data: Option<Outcome>) -> Self {
         let data = data.map(Box::new);
         Self { data, ..self }
     }

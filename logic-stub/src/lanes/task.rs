@@ -13,7 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use thiserror::Error;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Endpoint};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
 use super::{
     OVERHEAD, Setup,
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     pub(super) setup: Arc<Setup>,
     pub(super) queue: Queue,
     pub(super) endpoint: Mutex<Endpoint>,
+    /// To the endpoint, for calls beside the lane. Locked before it.
+    pub(super) calls: Mutex<Option<Channel>>,
     /// The endpoint has changed.
     pub(super) moved: Notify,
     pub(super) closed: CancellationToken,

@@ -193,11 +193,28 @@ async fn clients_are_kept(subject: &impl Subject) {
         client: Client {
             door: "tcp".to_owned(),
             address: "[::1]:7".to_owned(),
+            platform: "web \"1\"".to_owned(),
         },
         ..session(7, "k", "a", None)
     };
     register(subject, &session).await;
-    assert_eq!(of_mids(subject, &[7]).await, [session]);
+    assert_eq!(of_mids(subject, &[7]).await, std::slice::from_ref(&session));
+    // A renewal that does not say it again takes nothing away.
+    let renewal = Session {
+        client: Client::default(),
+        ..session.clone()
+    };
+    assert_eq!(renew(subject, &renewal).await, Renewal::Renewed);
+    assert_eq!(of_mids(subject, &[7]).await, std::slice::from_ref(&session));
+    let next = Session {
+        client: Client {
+            platform: "ios".to_owned(),
+            ..Client::default()
+        },
+        ..session
+    };
+    register(subject, &next).await;
+    assert_eq!(of_mids(subject, &[7]).await, [next]);
 }
 
 async fn sessions_expire(subject: &impl Subject) {

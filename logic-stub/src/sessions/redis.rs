@@ -5,7 +5,7 @@
 //! | Key | Type | Holds |
 //! | --- | --- | --- |
 //! | `key_<key>` | string | goim's: the server. The truth |
-//! | `{key_<key>}session` | string | JSON: server, mid, connection, door, address |
+//! | `{key_<key>}session` | string | JSON: server, mid, connection, door, address, platform |
 //! | `mid_<mid>` | hash | goim's: from keys to servers. An index that readers verify and repair |
 //! | `ol_<server>` | hash | goim's: 64 fields of room counts in JSON |
 //! | `{ol_<server>}epoch` | string | The epoch of the comet that reported them |

@@ -9,13 +9,14 @@ use protocol::grpc::{
     comet::v1::{
         KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
         comet_server::{Comet, CometServer},
+        kick_request::Target,
     },
     goim::logic::{CometInfo, ConnectionRef},
 };
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -32,7 +33,15 @@ pub const REPORT: &str = "/goim/push/room?operation=1000&type=live&room=1&report
 pub struct LaneComet {
     pub addr: SocketAddr,
     calls: mpsc::UnboundedReceiver<Call>,
+    kicks: mpsc::UnboundedReceiver<Kick>,
     _stop: DropGuard,
+}
+
+/// One kick. Dropped, it fails.
+#[derive(Debug)]
+pub struct Kick {
+    pub request: KickRequest,
+    answer: oneshot::Sender<Result<KickReply, Status>>,
 }
 
 /// One call of a lane. Dropped, it is at its end.
@@ -57,9 +66,10 @@ impl LaneComet {
     pub fn on(listener: TcpListener) -> Self {
         let addr = listener.local_addr().unwrap();
         let (hand_over, calls) = mpsc::unbounded_channel();
+        let (hand_over_kicks, kicks) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         let serving = Server::builder()
-            .add_service(CometServer::new(Scripted(hand_over)))
+            .add_service(CometServer::new(Scripted(hand_over, hand_over_kicks)))
             .serve_with_incoming_shutdown(
                 TcpListenerStream::new(listener),
                 stop.clone().cancelled_owned(),
@@ -68,6 +78,7 @@ impl LaneComet {
         Self {
             addr,
             calls,
+            kicks,
             _stop: stop.drop_guard(),
         }
     }
@@ -86,8 +97,45 @@ impl LaneComet {
         within(self.calls.recv()).await.unwrap()
     }
 
+    /// The next kick.
+    pub async fn kick(&mut self) -> Kick {
+        within(self.kicks.recv()).await.unwrap()
+    }
+
+    pub fn was_not_kicked(&mut self) {
+        if let Ok(kick) = self.kicks.try_recv() {
+            panic!("told to kick: {kick:?}");
+        }
+    }
+
     pub fn was_not_called(&mut self) {
         assert!(self.calls.try_recv().is_err(), "a lane called");
+    }
+}
+
+impl Kick {
+    /// Answers that so many were closed, and who is not there.
+    pub fn done(self, kicked: u32, absent: &[&str]) {
+        let absent_keys = absent.iter().map(|&key| key.to_owned()).collect();
+        self.answer(Ok(KickReply {
+            kicked,
+            absent_keys,
+        }));
+    }
+
+    pub fn answer(self, answer: Result<KickReply, Status>) {
+        drop(self.answer.send(answer));
+    }
+
+    /// The connections that it is for: key, epoch, id.
+    pub fn connections(&self) -> Vec<(&str, u64, u64)> {
+        let Some(Target::Connections(named)) = &self.request.target else {
+            panic!("not by connection: {:?}", self.request);
+        };
+        let named = named.connections.iter();
+        named
+            .map(|named| (named.key.as_str(), named.epoch, named.id))
+            .collect()
     }
 }
 
@@ -203,7 +251,7 @@ pub async fn until_refused(addr: SocketAddr) {
     .await;
 }
 
-struct Scripted(mpsc::UnboundedSender<Call>);
+struct Scripted(mpsc::UnboundedSender<Call>, mpsc::UnboundedSender<Kick>);
 
 #[tonic::async_trait]
 impl Comet for Scripted {
@@ -223,7 +271,13 @@ impl Comet for Scripted {
         Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
     }
 
-    async fn kick(&self, _: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
-        Err(Status::unimplemented("no kicks here"))
+    async fn kick(&self, request: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
+        let (answer, answered) = oneshot::channel();
+        let request = request.into_inner();
+        drop(self.1.send(Kick { request, answer }));
+        let answered = answered.await;
+        answered
+            .map_err(|_| Status::unavailable("dropped"))?
+            .map(Response::new)
     }
 }

@@ -32,6 +32,7 @@ pub async fn kick(server: &Server, target: kick_request::Target, reason: &str) -
     let request = KickRequest {
         target: Some(target),
         reason: reason.to_owned(),
+        ..KickRequest::default()
     };
     let mut client = CometV1Client::new(channel(server.grpc()).await);
     let reply = within("a kick", client.kick(request)).await.unwrap();

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use client::{Client, Packet, Received, token};
 pub use grpc::Lane;
-pub use server::Server;
+pub use server::{SecondComet, Server};
 pub use wire::Door;
 
 /// What takes longer has failed. No test is decided by it.

@@ -1,13 +1,16 @@
-//! Both services in this process, on free ports of the loopback interface.
+//! Both services in this process, on free ports of the loopback interface, and a second comet beside them.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use comet::metrics::Metrics;
+use axum::Router;
+use comet::{Comet, metrics::Metrics};
 use common::config::Human;
+use prometheus_client::registry::Registry;
+use protocol::Token;
 use standalone::{Config, Standalone};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Door, until};
+use super::{Client, Door, until};
 
 /// A running server; it ends with the test.
 pub struct Server {
@@ -66,6 +69,42 @@ impl Server {
         let closes = self.metrics().closes(reason);
         until(reason, || closes.get() >= count).await;
         assert_eq!(closes.get(), count, "connections closed as {reason}");
+    }
+}
+
+/// One more comet, of the same logic. It ends with the test.
+pub struct SecondComet {
+    pub comet: Comet,
+    _end: DropGuard,
+}
+
+impl SecondComet {
+    /// Starts it, and waits until logic knows it.
+    pub async fn start(server: &Server) -> Self {
+        let mut config = config().comet;
+        "second".clone_into(&mut config.env.host);
+        config.logic.addresses = vec![server.standalone.logic.grpc_addr().to_string()];
+        let end = CancellationToken::new();
+        let mut registry = Registry::default();
+        let comet = Comet::start(&config, Router::new(), &mut registry, end.clone());
+        let comet = comet.await.unwrap();
+        let readiness = comet.readiness();
+        until("comet is registered", || readiness.report().is_ok()).await;
+        Self {
+            comet,
+            _end: end.drop_guard(),
+        }
+    }
+
+    /// Connects and logs in.
+    pub async fn login(&self, door: Door, token: &Token) -> Client {
+        let addr = match door {
+            Door::Tcp => self.comet.tcp_addrs()[0],
+            Door::WebSocket => self.comet.http_addrs()[0],
+        };
+        let mut client = Client::open(addr, door, None).await;
+        client.auth(token).await;
+        client
     }
 }
 

@@ -125,11 +125,13 @@ impl Stage {
         outcome
     }
 
-    fn kick(&mut self, whom: Whom) -> u32 {
+    /// How many, and who is not there.
+    fn kick(&mut self, whom: Whom) -> (u32, Vec<String>) {
         let (answer, mut kicked) = oneshot::channel();
         self.control(Control::Kick(whom, CloseReason::Kicked.into(), answer));
         self.rest();
-        kicked.try_recv().unwrap()
+        let Kicked { count, absent } = kicked.try_recv().unwrap();
+        (count, absent)
     }
 
     fn taken(&mut self, keys: &[&str]) -> u64 {
@@ -301,13 +303,18 @@ async fn a_kick_hits_those_meant_and_frees_their_keys_at_once() {
     let two = stage.join("two", 1, "r");
     let three = stage.join("three", 1, "");
     stage.rest();
-    let connection = |key: &str, id| Whom::Connection(key.to_owned(), id);
-    assert_eq!(stage.kick(connection("three", three.id() + 1)), 0);
-    assert_eq!(stage.kick(connection("nobody", three.id())), 0);
-    assert_eq!(stage.kick(connection("three", three.id())), 1);
-    assert_eq!(stage.kick(connection("three", three.id())), 0);
+    let connection = |key: &str, id| (key.to_owned(), id);
+    let others = vec![
+        connection("three", three.id() + 1),
+        connection("nobody", three.id()),
+    ];
+    let absent = vec!["three".to_owned(), "nobody".to_owned()];
+    assert_eq!(stage.kick(Whom::Connections(others)), (0, absent));
+    let three_alone = || Whom::Connections(vec![connection("three", three.id())]);
+    assert_eq!(stage.kick(three_alone()), (1, vec![]));
+    assert_eq!(stage.kick(three_alone()), (0, vec!["three".to_owned()]));
     let room = stage.rooms.find("live://r").unwrap();
-    assert_eq!(stage.kick(Whom::Room(room)), 2);
+    assert_eq!(stage.kick(Whom::Room(room)), (2, vec![]));
     for channel in [one, two, three] {
         assert_eq!(channel.closing(), Some(CloseReason::Kicked));
     }
@@ -315,7 +322,7 @@ async fn a_kick_hits_those_meant_and_frees_their_keys_at_once() {
     assert_eq!(stage.taken(&["one", "two", "three"]), 0);
     let again = stage.join("one", 1, "");
     let keys = vec!["one".to_owned(), "two".to_owned(), "one".to_owned()];
-    assert_eq!(stage.kick(Whom::Keys(keys)), 1);
+    assert_eq!(stage.kick(Whom::Keys(keys)), (1, vec!["two".to_owned()]));
     assert_eq!(again.closing(), Some(CloseReason::Kicked));
 }
 

@@ -27,6 +27,8 @@ struct Beside {
     door: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     address: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    platform: String,
 }
 
 /// The JSON that stands beside the string of `session`.
@@ -37,6 +39,7 @@ pub(super) fn beside(session: &Session) -> Result<String, serde_json::Error> {
         connection: connection(&session.holder),
         door: session.client.door.clone(),
         address: session.client.address.clone(),
+        platform: session.client.platform.clone(),
     })
 }
 
@@ -81,6 +84,7 @@ fn record(server: Vec<u8>, beside: Option<&[u8]>) -> Option<Record> {
             client: Client {
                 door: beside.door,
                 address: beside.address,
+                platform: beside.platform,
             },
         },
         None => Record {

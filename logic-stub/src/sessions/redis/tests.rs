@@ -117,6 +117,7 @@ async fn goim_reads_what_is_written() {
     session.client = Client {
         door: "tcp".to_owned(),
         address: "10.0.0.1:5".to_owned(),
+        ..Client::default()
     };
     store.register(&session).await.unwrap();
     assert_eq!(server.keys(), ["key_k", "mid_7", "{key_k}session"]);

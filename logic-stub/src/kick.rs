@@ -1,0 +1,327 @@
+//! Closing connections from outside: because someone asks for it, or because logic-stub itself sees that they must go.
+//!
+//! A connection that the store knows by its id is kicked by that id, so that a kick never hits a successor which logged in
+//! while it was on its way.
+//!
+//! # Layout
+//!
+//! - [`Kicker`]: kicks that are asked for, and whose outcome is waited for
+//! - [`later`]: those that are told in the background, and tried again
+//! - [`policy`]: which connections of a user must go
+
+pub mod later;
+pub mod policy;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use protocol::{
+    RoomId,
+    grpc::comet::v1::{
+        Cause, Connection, Connections, Keys, KickReply, KickRequest, comet_client::CometClient,
+        kick_request::Target,
+    },
+};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    comets::{Comet, Comets, Known},
+    metrics::Metrics,
+    sessions::{Holder, Sessions, StoreError},
+};
+
+/// Kicks that are asked for. Shared by all requests.
+pub struct Kicker {
+    sessions: Arc<dyn Sessions>,
+    comets: Arc<Comets>,
+    metrics: Arc<Metrics>,
+    limits: Limits,
+}
+
+/// Bounds of the calls to one comet.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For all calls of one kick.
+    pub timeout: Duration,
+    /// Keys or connections in one call.
+    pub keys_per_call: usize,
+    /// Bytes of one call.
+    pub max_message: usize,
+}
+
+/// What became of a kick.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Kicked {
+    /// Connections that were told to close.
+    pub kicked: u64,
+    /// The keys or mids among those that were named of whom nothing is connected.
+    pub absent: Vec<String>,
+    /// Comets that were not reached, or only for a part, and why.
+    pub unreached: BTreeMap<String, String>,
+}
+
+/// Why nobody was kicked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KickError {
+    /// The store did not say where the sessions are.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no comet at all.
+    #[error("no comet is known")]
+    NoComet,
+}
+
+/// Why a comet did not do as it was told.
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error("not known")]
+    NotKnown,
+    #[error("without an address")]
+    NoAddress,
+    #[error("it lacks comet.v1")]
+    Unimplemented,
+    #[error("no answer within {0:?}")]
+    Silent(Duration),
+    #[error("it refused: {0}")]
+    Refused(String),
+    #[error("away: {0}")]
+    Away(String),
+}
+
+/// Those whom a kick means, at one comet.
+#[derive(Debug, Default)]
+struct Named {
+    connections: Vec<Connection>,
+    /// Sessions of which no connection is known, such as those that goim's logic wrote down.
+    keys: Vec<String>,
+}
+
+/// What the comets said, together.
+#[derive(Debug, Default)]
+struct Answers {
+    kicked: u64,
+    absent_keys: Vec<String>,
+    unreached: BTreeMap<String, String>,
+}
+
+impl Kicker {
+    /// Finds sessions in `sessions` and calls `comets`.
+    pub fn new(
+        sessions: Arc<dyn Sessions>,
+        comets: Arc<Comets>,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            sessions,
+            comets,
+            metrics,
+            limits,
+        }
+    }
+
+    /// Closes the connections that have these keys now.
+    pub async fn keys(&self, keys: Vec<String>, reason: &str) -> Result<Kicked, KickError> {
+        let holders = self.sessions.holders(&keys).await?;
+        let mut absent = Vec::new();
+        let mut online = Vec::new();
+        for (key, holder) in keys.into_iter().zip(holders) {
+            match holder {
+                Some(holder) => online.push((key, holder)),
+                None => absent.push(key),
+            }
+        }
+        let answers = self.sessions_named(online, reason).await?;
+        absent.extend(answers.absent_keys);
+        Ok(Kicked {
+            kicked: answers.kicked,
+            absent,
+            unreached: answers.unreached,
+        })
+    }
+
+    /// Closes all connections that these users have now.
+    pub async fn mids(&self, mids: Vec<i64>, reason: &str) -> Result<Kicked, KickError> {
+        let sessions = self.sessions.of_mids(&mids).await?;
+        let mut owners: HashMap<String, i64> = HashMap::new();
+        let mut online = Vec::new();
+        for session in sessions {
+            owners.insert(session.key.clone(), session.mid);
+            online.push((session.key, session.holder));
+        }
+        let answers = self.sessions_named(online, reason).await?;
+        for key in &answers.absent_keys {
+            owners.remove(key);
+        }
+        let there: HashSet<i64> = owners.into_values().collect();
+        let absent = mids.iter().filter(|mid| !there.contains(mid));
+        Ok(Kicked {
+            kicked: answers.kicked,
+            absent: absent.map(ToString::to_string).collect(),
+            unreached: answers.unreached,
+        })
+    }
+
+    /// Closes everyone who is in a room now, at every comet that lives.
+    pub async fn room(&self, room: &RoomId, reason: &str) -> Result<Kicked, KickError> {
+        let known = self.comets.known();
+        if known.is_empty() {
+            return Err(KickError::NoComet);
+        }
+        let target = Target::Room(room.as_str().to_owned());
+        let requests = |_: &_| vec![request(target.clone(), Cause::Kicked, reason)];
+        let calls = known.keys().map(|name| (Arc::clone(name), requests(name)));
+        let answers = self.call_all(calls.collect(), &known).await;
+        Ok(Kicked {
+            kicked: answers.kicked,
+            absent: Vec::new(),
+            unreached: answers.unreached,
+        })
+    }
+
+    async fn sessions_named(
+        &self,
+        online: Vec<(String, Holder)>,
+        reason: &str,
+    ) -> Result<Answers, StoreError> {
+        let mut by_comet: BTreeMap<Arc<str>, Named> = BTreeMap::new();
+        for (key, Holder { server, connection }) in online {
+            let named = by_comet.entry(server).or_default();
+            match connection {
+                Some(connection) => named.connections.push(Connection {
+                    key,
+                    epoch: connection.epoch,
+                    id: connection.id,
+                }),
+                None => named.keys.push(key),
+            }
+        }
+        let known = self.comets.known_with(by_comet.keys()).await?;
+        let calls = by_comet.into_iter().map(|(name, named)| {
+            let requests = named.requests(self.limits.keys_per_call, reason);
+            (name, requests)
+        });
+        Ok(self.call_all(calls.collect(), &known).await)
+    }
+
+    /// Calls all comets at once, each by one call after the other.
+    async fn call_all(&self, calls: Vec<(Arc<str>, Vec<KickRequest>)>, known: &Known) -> Answers {
+        let deadline = Instant::now() + self.limits.timeout;
+        let calling = calls.into_iter().map(|(name, requests)| async move {
+            let mut answers = Answers::default();
+            for request in requests {
+                match call(known.get(&name), request, deadline, &self.limits).await {
+                    Ok(reply) => {
+                        answers.kicked += u64::from(reply.kicked);
+                        answers.absent_keys.extend(reply.absent_keys);
+                    }
+                    Err(failure) => {
+                        tracing::warn!(comet = %name, %failure, "a comet does not take a kick");
+                        let (name, why) = (name.as_ref().to_owned(), failure.to_string());
+                        answers.unreached.insert(name, why);
+                        break;
+                    }
+                }
+            }
+            answers
+        });
+        let mut calling: FuturesUnordered<_> = calling.collect();
+        let mut all = Answers::default();
+        while let Some(answers) = calling.next().await {
+            all.kicked += answers.kicked;
+            all.absent_keys.extend(answers.absent_keys);
+            all.unreached.extend(answers.unreached);
+        }
+        self.metrics.kicked("asked").inc_by(all.kicked);
+        all
+    }
+}
+
+impl Named {
+    fn requests(self, max: usize, reason: &str) -> Vec<KickRequest> {
+        let connections = self.connections.chunks(max).map(|part| {
+            let connections = part.to_vec();
+            Target::Connections(Connections { connections })
+        });
+        let keys = self.keys.chunks(max).map(|part| {
+            let keys = part.to_vec();
+            Target::Keys(Keys { keys })
+        });
+        connections
+            .chain(keys)
+            .map(|target| request(target, Cause::Kicked, reason))
+            .collect()
+    }
+}
+
+impl Failure {
+    /// The reason in metrics.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::NotKnown | Self::NoAddress | Self::Silent(_) | Self::Away(_) => "comet_away",
+            Self::Unimplemented => "unimplemented",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Whether the same call may do better later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::NotKnown | Self::NoAddress | Self::Silent(_) | Self::Away(_) => true,
+            Self::Unimplemented | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Kicker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kicker")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn request(target: Target, cause: Cause, reason: &str) -> KickRequest {
+    KickRequest {
+        target: Some(target),
+        reason: reason.to_owned(),
+        cause: cause.into(),
+    }
+}
+
+/// Makes one call to a comet.
+pub(crate) async fn call(
+    comet: Option<&Arc<Comet>>,
+    request: KickRequest,
+    deadline: Instant,
+    limits: &Limits,
+) -> Result<KickReply, Failure> {
+    let comet = comet.ok_or(Failure::NotKnown)?;
+    let lane = comet.lane.as_ref().ok_or(Failure::NoAddress)?;
+    let mut client: CometClient<Channel> = CometClient::new(lane.calls())
+        .max_decoding_message_size(limits.max_message)
+        .max_encoding_message_size(limits.max_message);
+    match timeout_at(deadline, client.kick(request)).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        Ok(Err(status)) => Err(failure(&status)),
+        Err(_) => Err(Failure::Silent(limits.timeout)),
+    }
+}
+
+fn failure(status: &Status) -> Failure {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::Unimplemented => Failure::Unimplemented,
+        Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied => Failure::Refused(text),
+        _ => Failure::Away(text),
+    }
+}
