@@ -88,7 +88,7 @@ pub fn all() -> Vec<Case> {
         }
         broadcasts(&mut cases, connections, limit);
     }
-    joined(&mut cases);
+    other_ways(&mut cases);
     growth(&mut cases);
     keys(&mut cases);
     sessions(&mut cases);
@@ -175,7 +175,7 @@ fn broadcasts(cases: &mut Vec<Case>, connections: u32, limit: f64) {
     cases.push(large);
 }
 
-fn joined(cases: &mut Vec<Case>) {
+fn other_ways(cases: &mut Vec<Case>) {
     let ten = Pushes {
         join: 10,
         ..pushes(1000, Door::Tcp, 8)
@@ -187,19 +187,26 @@ fn joined(cases: &mut Vec<Case>) {
         "0.81 to 0.88",
         &targets,
     ));
-    let paced = Pushes {
-        rate: Some(40.0),
-        ..pushes(1000, Door::Tcp, 1)
-    };
-    let targets = [Target::OfLimit(0.85 * GOIM_40 / LIMIT_40), Target::P99(8.0)];
-    let mut paced = case(
-        "room-40",
-        Work::Rooms(paced, 1),
-        "13.2, p99 15.4 ms",
-        &targets,
-    );
-    paced.limit.rate = Some(40.0);
-    cases.push(paced);
+    for (door, goim) in [(Door::Tcp, "13.2, p99 15.4 ms"), (Door::Websocket, "")] {
+        let paced = Pushes {
+            rate: Some(40.0),
+            ..pushes(1000, door, 1)
+        };
+        let targets = [Target::OfLimit(0.85 * GOIM_40 / LIMIT_40), Target::P99(8.0)];
+        let id = format!("room-40-{}", door.name().to_lowercase());
+        let mut paced = case(id, Work::Rooms(paced, 1), goim, &targets);
+        paced.limit.rate = Some(40.0);
+        cases.push(paced);
+    }
+    for (connections, cpu, limit) in [(1000, 0.5, LIMIT_1000), (10_000, 0.8, LIMIT_10000)] {
+        let streamed = Pushes {
+            via: Via::Stream,
+            ..pushes(connections, Door::Tcp, 64)
+        };
+        let targets = [Target::OfLimit(cpu / limit), Target::PerSecond(1.5e6)];
+        let id = format!("room-64-stream-{connections}");
+        cases.push(case(id, Work::Rooms(streamed, 1), "", &targets));
+    }
 }
 
 fn growth(cases: &mut Vec<Case>) {
