@@ -35,7 +35,7 @@ pub type RoomCounts = HashMap<String, i32>;
 /// A session that came with a [`Connection`] is visible only while its comet's lease lives and has the connection's epoch.
 /// One that came without (goim's own comet sends none) is visible until it expires. What is not visible is in no answer.
 pub trait Sessions: Send + Sync + 'static {
-    /// Changes whenever the store starts anew and has forgotten what it knew.
+    /// Changes whenever the store starts anew and may have forgotten what it knew, or a part of it.
     fn generation(&self) -> Answer<'_, u64>;
 
     /// Writes down that `session.key` is connected at `session.holder`, until it expires. The newest call wins, but a
@@ -69,7 +69,7 @@ pub trait Sessions: Send + Sync + 'static {
     /// Renews a comet's lease. A later epoch takes the name over, and what was of earlier epochs is gone.
     fn renew_lease<'a>(&'a self, server: &'a str, info: CometInfo) -> Answer<'a, LeaseRenewal>;
 
-    /// The leases that live.
+    /// The leases that live, and those that the store may have lost before their end.
     fn leases(&self) -> Answer<'_, Vec<Lease>>;
 }
 

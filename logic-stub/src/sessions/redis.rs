@@ -12,7 +12,7 @@
 //! | `{ol_<server>}lease` | hash | Epoch, and what the comet said of itself as a `CometInfo` |
 //! | `{ol_<server>}alive` | string | The epoch, as long as the lease lives |
 //! | `comet_names` | sorted set | The names of comets, by when they were last heard of |
-//! | `{<number>}store_generation` | string | A random number that an empty Redis has not |
+//! | `{<number>}store_generation` | string | A random number that an empty Redis has not: with the name of the server's run, the generation |
 //!
 //! # Layout
 //!
@@ -113,8 +113,11 @@ impl RedisSessions {
         let answers = self.wire.ask_all((0..parts).map(call).collect()).await?;
         let mut generation = 0_u64;
         for answer in answers {
-            let part: u64 = read(answer)?;
-            generation = generation.rotate_left(7) ^ part;
+            let (part, run): (u64, String) = read(answer)?;
+            // The first half of the name's 40 digits is more than enough.
+            let run = run.get(..16).unwrap_or_default();
+            let run = u64::from_str_radix(run, 16).unwrap_or_default();
+            generation = generation.rotate_left(7) ^ part ^ run;
         }
         Ok(generation)
     }

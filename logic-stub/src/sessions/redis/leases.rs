@@ -1,5 +1,9 @@
 //! Which comets live, and what is visible because of it. That a lease is alive is what Redis says, by its own clock; this
 //! process remembers it for a moment, so that pushes need not ask each time.
+//!
+//! That Redis has no lease means that its comet is dead only if the comet could have renewed it. A Redis that has come back
+//! without it, or after it ran out, says nothing of the comet: what this process remembers holds until the lease's own end, and
+//! for as long as a lease lives after Redis could last not be asked.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,12 +29,19 @@ const BELIEVED: Duration = Duration::from_secs(1);
 
 /// What this process remembers of leases.
 #[derive(Debug, Default)]
-pub(super) struct Remembered(Mutex<HashMap<Arc<str>, Memory>>);
+pub(super) struct Remembered {
+    memories: Mutex<HashMap<Arc<str>, Memory>>,
+    /// When Redis could last not be asked.
+    blind: Mutex<Option<Instant>>,
+}
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Memory {
-    epoch: u64,
-    until: Instant,
+    info: CometInfo,
+    /// So long Redis is not asked.
+    believed: Instant,
+    /// The end of the lease, as Redis last had it.
+    end: Instant,
 }
 
 /// The epochs of some comets that live.
@@ -53,9 +64,34 @@ struct Found {
 }
 
 impl Remembered {
-    fn put(&self, server: &Arc<str>, epoch: u64, until: Instant) {
-        let memory = Memory { epoch, until };
-        self.0.lock().insert(Arc::clone(server), memory);
+    /// Redis says at `now` that the lease lives for so long.
+    fn put(&self, server: &Arc<str>, info: CometInfo, now: Instant, left: Duration) {
+        let memory = Memory {
+            info,
+            believed: now + BELIEVED.min(left),
+            end: now + left,
+        };
+        self.memories.lock().insert(Arc::clone(server), memory);
+    }
+
+    /// Redis has no lease. Returns it if it may be Redis that has lost it.
+    fn missing(&self, server: &Arc<str>, now: Instant, lease: Duration) -> Option<Found> {
+        let blind_until = self.blind.lock().map(|blind| blind + lease);
+        let mut memories = self.memories.lock();
+        let memory = memories.get(server)?;
+        let end = blind_until.map_or(memory.end, |until| until.max(memory.end));
+        let left = end.saturating_duration_since(now);
+        if left.is_zero() {
+            memories.remove(server);
+            return None;
+        }
+        let info = memory.info.clone();
+        Some(Found { info, left })
+    }
+
+    /// The comets of which anything is remembered.
+    fn names(&self) -> Vec<Arc<str>> {
+        self.memories.lock().keys().cloned().collect()
     }
 
     /// What is known of the comets of `holders`, and the names of those who have to be asked for.
@@ -66,15 +102,17 @@ impl Remembered {
     ) -> (Alive, BTreeSet<Arc<str>>) {
         let mut alive = Alive::default();
         let mut unknown = BTreeSet::new();
-        let memories = self.0.lock();
+        let memories = self.memories.lock();
         for holder in holders {
             let Some(Connection { epoch, .. }) = holder.connection else {
                 continue;
             };
             match memories.get(&holder.server) {
                 // A later epoch than the holder's is as good an answer: epochs do not go back.
-                Some(memory) if memory.until > now && memory.epoch >= epoch => {
-                    alive.0.insert(Arc::clone(&holder.server), memory.epoch);
+                Some(memory) if memory.believed > now && memory.info.epoch >= epoch => {
+                    alive
+                        .0
+                        .insert(Arc::clone(&holder.server), memory.info.epoch);
                 }
                 Some(_) | None => {
                     unknown.insert(Arc::clone(&holder.server));
@@ -127,9 +165,8 @@ impl RedisSessions {
             1 => LeaseRenewal::Known,
             _ => return Ok(LeaseRenewal::Superseded),
         };
-        let believed = BELIEVED.min(self.limits.lease);
         self.remembered
-            .put(&server.into(), info.epoch, now + believed);
+            .put(&server.into(), info, now, self.limits.lease);
         Ok(outcome)
     }
 
@@ -159,7 +196,18 @@ impl RedisSessions {
     }
 
     pub(super) async fn leases_now(&self) -> Result<Vec<Lease>, StoreError> {
-        let listed = self.listed().await?;
+        let leases = self.ask_for_leases().await;
+        if matches!(leases, Err(StoreError::Unavailable(_))) {
+            *self.remembered.blind.lock() = Some(self.clock.now());
+        }
+        leases
+    }
+
+    async fn ask_for_leases(&self) -> Result<Vec<Lease>, StoreError> {
+        let mut listed = self.listed().await?;
+        listed.extend(self.remembered.names());
+        listed.sort_unstable();
+        listed.dedup();
         let now = self.clock.now();
         let found = self.read_leases(&listed).await?;
         let lease = |(server, found): (Arc<str>, Option<Found>)| {
@@ -189,15 +237,14 @@ impl RedisSessions {
                 .ask_all(servers.iter().map(call).collect())
                 .await?;
             let mut leases = Vec::with_capacity(answers.len());
+            let answered = self.clock.now();
             for (server, answer) in servers.iter().zip(answers) {
                 let found = found(server, read(answer)?);
                 if let Some(Found { info, left }) = &found {
-                    let believed = BELIEVED.min(*left);
-                    self.remembered.put(server, info.epoch, now + believed);
-                } else {
-                    self.remembered.0.lock().remove(server);
+                    self.remembered.put(server, info.clone(), now, *left);
                 }
-                leases.push(found);
+                let lease = self.limits.lease;
+                leases.push(found.or_else(|| self.remembered.missing(server, answered, lease)));
             }
             Ok(leases)
         })

@@ -156,10 +156,13 @@ return redis.call('HVALS', KEYS[1])
 "
 );
 
-/// Key: a part of the generation. Argument: its value if it has none. Answers its value.
+/// Key: a part of the generation. Argument: its value if it has none. Answers its value, and the name that the server has given
+/// itself at its start, or nothing where it does not tell: one that has started again may lack what was written last.
 pub(super) static GENERATION: Script = script!(
     r"
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
-return redis.call('GET', KEYS[1])
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+return {redis.call('GET', KEYS[1]), run}
 "
 );

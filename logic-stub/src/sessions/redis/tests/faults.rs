@@ -109,6 +109,66 @@ async fn one_lost_master_is_another_generation_too() {
 }
 
 #[tokio::test]
+async fn a_server_that_may_lack_what_was_written_last_is_another_generation() {
+    let mut servers = [Server::start()];
+    let store = Subjected::with(&servers, IMPATIENT).store;
+    let (first, last) = (
+        session(7, "k", "a", Some((1, 1))),
+        session(8, "l", "a", Some((1, 2))),
+    );
+    eventually(async || store.renew_lease("a", contract::info(1)).await).await;
+    eventually(async || store.register(&first).await).await;
+    let generation = eventually(async || store.generation().await).await;
+    servers[0].ask::<()>(&["SAVE"]);
+    eventually(async || store.register(&last).await).await;
+    servers[0].kill();
+    servers[0].go();
+    assert_eq!(
+        eventually(async || store.of_mids(&[7, 8]).await).await,
+        [first]
+    );
+    assert_ne!(
+        eventually(async || store.generation().await).await,
+        generation
+    );
+}
+
+/// The names of the comets that live.
+async fn living(store: &RedisSessions) -> Vec<String> {
+    let leases = eventually(async || store.leases().await).await;
+    leases
+        .into_iter()
+        .map(|lease| lease.server.to_string())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_says_nothing_of_comets() {
+    let mut servers = [Server::start()];
+    let Subjected { store, ahead, .. } = Subjected::with(&servers, IMPATIENT);
+    let pass = |time| *ahead.lock() += time;
+    eventually(async || store.renew_lease("a", contract::info(1)).await).await;
+    // It comes back empty before the lease has ended.
+    servers[0].kill();
+    servers[0].go();
+    assert_eq!(living(&store).await, ["a"]);
+    // It goes away for longer than the lease, which nobody could renew.
+    servers[0].kill();
+    assert!(store.leases().await.is_err());
+    pass(2 * LIMITS.lease);
+    assert!(store.leases().await.is_err());
+    servers[0].go();
+    let session = session(7, "k", "a", Some((1, 1)));
+    eventually(async || store.register(&session).await).await;
+    assert_eq!(living(&store).await, ["a"]);
+    assert_eq!(store.of_mids(&[7]).await.unwrap(), [session]);
+    // Now the comet could, and did not.
+    pass(LIMITS.lease);
+    assert_eq!(living(&store).await, [""; 0]);
+    assert_eq!(store.of_mids(&[7]).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_server_may_come_later() {
     let mut servers = [Server::start()];
     servers[0].kill();
