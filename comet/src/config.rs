@@ -234,7 +234,8 @@ pub struct Logic {
     pub renew: Human,
     /// A session's Heartbeat is told after a random time from here ...
     pub heartbeat_min: Human,
-    /// ... to here since the last one, when the client's own heartbeat comes.
+    /// ... to here since the last one, when the client's own heartbeat comes. goim's 30 m are the whole life of a session, which
+    /// then runs out before the client's next heartbeat: 20 m and two heartbeats of 4 m are within it.
     pub heartbeat_max: Human,
     /// Sessions a second that are registered again after logic has lost them.
     pub register_rate: u32,

@@ -222,7 +222,7 @@ pub struct Backoff {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Sessions {
-    /// Life of a session that is not renewed. Comets renew every 10 to 30 minutes; goim's 30 m.
+    /// Life of a session that is not renewed. Comets renew every 10 to 20 minutes; goim's 30 m.
     pub expire: Human,
     /// Sessions at once in memory. One takes about 400 bytes with its place in the index: a million are 400 MB. In Redis the
     /// bound is its own `maxmemory`.

@@ -107,7 +107,7 @@ impl Default for Logic {
             resolve: Human::secs(10),
             renew: Human::secs(10),
             heartbeat_min: Human::secs(10 * 60),
-            heartbeat_max: Human::secs(30 * 60),
+            heartbeat_max: Human::secs(20 * 60),
             register_rate: 2000,
             receive_concurrency: 1,
             goodbyes: 65_536,

@@ -1,6 +1,10 @@
 //! From the first byte to AuthReply, under one absolute deadline.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply, op::MAX_KICK_REASON};
@@ -54,6 +58,7 @@ pub(super) async fn greet(
         door,
         client,
         platform: reply.platform.as_str().into(),
+        renew_at: AtomicU32::default(),
     });
     let registered = register(gateway, channel, auth, reply, &session).await;
     if registered.is_err() {

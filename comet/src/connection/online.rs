@@ -2,7 +2,7 @@
 //! elsewhere.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{
     clock::Tick,
     close::{CloseReason, CloseWhen, Farewell},
     gateway::Gateway,
-    logic::Session,
+    logic::{CallError, Session},
     operation::Upstream,
     session::Request,
     transport::intake::{Event, Intake, Parsing},
@@ -46,8 +46,6 @@ struct Talk {
     session: Arc<Session>,
     /// Made with the first message for the application.
     upstream: Option<Upstream>,
-    /// When the client's next heartbeat is told to logic.
-    renew_at: Tick,
 }
 
 /// Why the parsing of what came has stopped.
@@ -72,6 +70,8 @@ impl Online {
         presence: Presence,
     ) -> Self {
         gateway.addresses.enter(session.client.ip());
+        let renew_at = next_renewal(&gateway);
+        session.renew_at.store(renew_at.0, Ordering::Relaxed);
         if gateway.stopping.is_cancelled() {
             // The bucket may have closed its connections before this one joined.
             channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
@@ -82,7 +82,6 @@ impl Online {
             presence,
             waiting: None,
             talk: Talk {
-                renew_at: next_renewal(&gateway),
                 upstream: None,
                 gateway,
                 channel,
@@ -230,14 +229,8 @@ impl Talk {
         let online = i32::try_from(self.channel.room_online()).unwrap_or(i32::MAX);
         let reply = header.reply(op::HEARTBEAT_REPLY);
         answers.proto(self.channel.door(), reply, &online.to_be_bytes());
-        if now >= self.renew_at {
-            self.renew_at = next_renewal(&self.gateway);
-            let (logic, session) = (self.gateway.logic.clone(), Arc::clone(&self.session));
-            tokio::spawn(async move {
-                if let Err(error) = logic.heartbeat(&session).await {
-                    tracing::warn!(key = %session.key, %error, "a session's Heartbeat fails");
-                }
-            });
+        if now.0 >= self.session.renew_at.load(Ordering::Relaxed) {
+            renew(&self.gateway, &self.session);
         }
     }
 
@@ -270,6 +263,26 @@ impl Talk {
             sent.map_err(|_| CloseReason::GoingAway.into())
         })
     }
+}
+
+/// Tells logic that a session lives, in the background.
+fn renew(gateway: &Gateway, session: &Arc<Session>) {
+    let next = next_renewal(gateway);
+    session.renew_at.store(next.0, Ordering::Relaxed);
+    let (logic, session) = (gateway.logic.clone(), Arc::clone(session));
+    tokio::spawn(async move {
+        match logic.heartbeat(&session).await {
+            Ok(()) | Err(CallError::Superseded) => {}
+            Err(CallError::Refused(why) | CallError::Denied(why)) => {
+                tracing::warn!(key = %session.key, why, "logic refuses a session's Heartbeat");
+            }
+            Err(CallError::Unavailable(why)) => {
+                tracing::debug!(key = %session.key, why, "a session's Heartbeat is told with the next one");
+                // The session's life is not to run out meanwhile.
+                session.renew_at.store(0, Ordering::Relaxed);
+            }
+        }
+    });
 }
 
 fn identity(session: &Session) -> Identity {

@@ -13,7 +13,11 @@ pub mod register;
 pub mod renew;
 mod targets;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use protocol::grpc::goim::{
@@ -48,7 +52,7 @@ pub enum CallError {
 }
 
 /// Who a session's connection is, for logic.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Session {
     /// The user.
     pub mid: i64,
@@ -62,6 +66,8 @@ pub struct Session {
     pub client: SocketAddr,
     /// What logic wants to hear of it again; as a rule nothing.
     pub platform: Box<str>,
+    /// The tick from which on logic is told that it lives, when the client is heard.
+    pub renew_at: AtomicU32,
 }
 
 #[cfg(test)]
@@ -77,6 +83,7 @@ impl Session {
             door,
             client,
             platform: Box::default(),
+            renew_at: AtomicU32::default(),
         })
     }
 }

@@ -18,6 +18,7 @@ fn session() -> Arc<Session> {
         door: Door::Tcp,
         client: "127.0.0.1:1".parse().unwrap(),
         platform: Box::default(),
+        renew_at: AtomicU32::default(),
     })
 }
 

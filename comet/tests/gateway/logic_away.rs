@@ -1,12 +1,12 @@
 //! Logic that is not there, refuses, or hangs: connections stay, and who cannot log in is told why.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use common::config::Human;
 use protocol::{grpc::goim::logic::ConnectionRef, op};
 use tokio::sync::Semaphore;
 
-use crate::support::{DOORS, Door, FakeLogic, Gateway, OP, OPEN, config, token, until};
+use crate::support::{DOORS, Door, FakeLogic, Gateway, OP, OPEN, config, token, until, within};
 
 #[tokio::test]
 async fn comet_starts_without_logic_and_serves_when_it_comes() {
@@ -249,7 +249,7 @@ async fn a_session_is_renewed_when_its_client_is_heard_after_the_time_for_it() {
     while renewed.get() == 0 {
         client.heartbeat(seq).await;
         seq += 1;
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let crate::support::Told::Heartbeat(told) = logic.told().await else {
         panic!("logic was told something else");
@@ -264,4 +264,30 @@ async fn a_session_is_renewed_when_its_client_is_heard_after_the_time_for_it() {
         ..connection
     };
     assert_eq!(told.connection, Some(connection));
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_is_told_with_the_next_heartbeat() {
+    let mut logic = FakeLogic::start();
+    let mut config = config(&[logic.addr]);
+    config.logic.heartbeat_min = Human::secs(1);
+    config.logic.heartbeat_max = Human::secs(1);
+    let gateway = Gateway::start(&config).await;
+    let mut client = gateway.online(Door::Tcp, "a", "").await;
+    logic.kill();
+    // One a second would not be so many in time.
+    let failed = gateway
+        .comet
+        .metrics()
+        .logic_calls("heartbeat", "unavailable");
+    within(async {
+        for seq in 1.. {
+            client.heartbeat(seq).await;
+            if failed.get() >= 50 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
 }
