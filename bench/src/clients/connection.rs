@@ -54,7 +54,7 @@ pub(super) struct Counts {
     pub(super) window: Window,
     /// What is sent earlier belongs to another series.
     pub(super) series_from: u64,
-    /// What is sent earlier is no measurement.
+    /// What comes earlier is no measurement.
     pub(super) measure_from: u64,
 }
 
@@ -223,7 +223,7 @@ impl Connection {
 
     fn answered(&mut self, beats: u64, now: u64, counts: &mut Counts) -> io::Result<()> {
         counts.stats.beats += beats;
-        if self.since >= counts.measure_from {
+        if now >= counts.measure_from {
             counts
                 .stats
                 .latency
@@ -259,7 +259,7 @@ impl Counts {
         }
         stats.received += 1;
         stats.last_receipt = now;
-        if mark.sent >= self.measure_from {
+        if now >= self.measure_from {
             stats
                 .latency
                 .saturating_record(now.saturating_sub(mark.sent));

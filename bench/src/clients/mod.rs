@@ -117,7 +117,7 @@ pub enum Task {
         /// Messages in a push.
         joined: u32,
     },
-    /// Latencies are recorded anew, of what is sent from now on.
+    /// Latencies are recorded anew, of what comes from now on.
     Mark,
     /// Stop reading, or go on.
     Pause {

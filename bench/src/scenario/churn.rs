@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Pushes a second to those that stay where none are asked for.
-const RATE: f64 = 100.0;
+const RATE: f64 = 20.0;
 
 /// Measures what those that stay receive while others, `coming` at once, log in, stay for a moment and leave.
 pub async fn run(bench: &Bench, pushes: &Pushes, coming: u32) -> anyhow::Result<Row> {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Pushes a second where none are asked for.
-const RATE: f64 = 200.0;
+const RATE: f64 = 50.0;
 
 /// Measures what the others receive while `stopped` connections, the last ones, do not read. The result is that of the others.
 pub async fn run(bench: &Bench, pushes: &Pushes, stopped: u32) -> anyhow::Result<Row> {
