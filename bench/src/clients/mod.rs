@@ -296,7 +296,7 @@ impl Fleet {
 }
 
 /// From where connection `number` reaches `server`: of a server on loopback, addresses in turn.
-fn source(server: SocketAddr, number: u32) -> Option<SocketAddr> {
+pub fn source(server: SocketAddr, number: u32) -> Option<SocketAddr> {
     let last = u8::try_from(2 + number % SOURCES).ok()?;
     let loopback = server.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST);
     loopback.then(|| SocketAddr::from(([127, 0, 0, last], 0)))

@@ -2,11 +2,14 @@
 
 use std::{
     io::{self, Read as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
 };
 
 use clap::Args;
 use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Socket, Type};
+
+use crate::clients;
 
 /// From whom, and how much.
 #[derive(Debug, Clone, Copy, Args)]
@@ -24,9 +27,13 @@ pub fn discard(args: &SinkArgs) -> anyhow::Result<()> {
     let mut poll = Poll::new()?;
     let mut sockets = Vec::new();
     for number in 0..args.connections {
-        let socket = TcpStream::connect(args.from)?;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        if let Some(source) = clients::source(args.from, number) {
+            socket.bind(&source.into())?;
+        }
+        socket.connect(&args.from.into())?;
         socket.set_nonblocking(true)?;
-        let mut socket = mio::net::TcpStream::from_std(socket);
+        let mut socket = mio::net::TcpStream::from_std(socket.into());
         poll.registry()
             .register(&mut socket, Token(number as usize), Interest::READABLE)?;
         sockets.push(socket);

@@ -87,7 +87,7 @@ pub struct Pushed {
     pub refused: u64,
     /// Pushes that were due and not called: the pusher was too far behind.
     pub unsent: u64,
-    /// How often a window stood still for [`gate::PATIENCE`].
+    /// How often a window stood still for seconds, so that one push went all the same.
     pub stalls: u64,
     /// Deliveries, of the receipts of a stream: taken.
     pub taken: u64,

@@ -79,12 +79,13 @@ pub(super) async fn latency(server: &ServerArgs, timing: Timing) -> anyhow::Resu
         rows.push(fanout::rooms(&bench, &pushes, 1).await?);
     }
     let points = |value: fn(&Row) -> Option<f64>| {
-        let point = |row: &Row| (row.per_second, value(row).unwrap_or(f64::NAN));
-        rows.iter().map(point).collect()
+        let offered = RATES.map(|rate| rate * f64::from(CONNECTIONS));
+        let latencies = rows.iter().map(|row| value(row).unwrap_or(f64::NAN));
+        offered.into_iter().zip(latencies).collect()
     };
     Ok(Chart {
         title: format!("Latency under load, room of {CONNECTIONS}, TCP"),
-        x: axis("deliveries a second", Some(10.0)),
+        x: axis("deliveries a second that are asked for", Some(10.0)),
         y: axis("milliseconds from push to receipt", Some(10.0)),
         lines: vec![
             line("p50", points(|row| row.p50)),

@@ -111,7 +111,9 @@ fn results(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
     for case in measured {
         for (part, row) in case.medians.iter().enumerate() {
             let ratio = case.of_limit.filter(|_| part == 0);
-            let quantiles = [row.p50, row.p99, row.p999].map(number).join(", ");
+            let quantiles: Vec<_> = [row.p50, row.p99, row.p999].into_iter().flatten().collect();
+            let quantiles = quantiles.iter().map(|millis| format!("{millis:.2}"));
+            let quantiles = quantiles.collect::<Vec<_>>().join(", ");
             writeln!(
                 out,
                 "| {} | {} | {} | {} | {} | {} | {} | {quantiles} | {} | {} | {} | {} |",

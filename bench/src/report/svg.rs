@@ -173,10 +173,13 @@ impl Scale {
     }
 }
 
+/// Draws a line without the points that were not measured.
 fn draw(out: &mut String, line: &Line, at: usize, x: &Scale, y: &Scale) -> std::fmt::Result {
+    let is_measured = |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite();
+    let points: Vec<_> = line.points.iter().filter(is_measured).collect();
     let (color, dashes) = STROKES[at % STROKES.len()];
     let mut path = String::new();
-    for (index, (across_value, up_value)) in line.points.iter().enumerate() {
+    for (index, (across_value, up_value)) in points.iter().enumerate() {
         let letter = if index == 0 { 'M' } else { 'L' };
         write!(
             path,
@@ -189,7 +192,7 @@ fn draw(out: &mut String, line: &Line, at: usize, x: &Scale, y: &Scale) -> std::
         out,
         "<path d=\"{path}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2.25\" stroke-dasharray=\"{dashes}\"/>"
     )?;
-    for point in &line.points {
+    for point in &points {
         let (at_x, at_y) = (across(x, point.0), up(y, point.1));
         writeln!(
             out,

@@ -21,14 +21,14 @@ pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
     };
     bench.open(0, count, pushes.door, 1).await?;
     let best = bench
-        .series("best", pushes.door, paced(Pace::Window(BEST)))
+        .series("overload: the best", pushes.door, paced(Pace::Window(BEST)))
         .await?
         .row;
     let able = best.per_second;
     let mut rows = vec![best];
     for factor in FACTORS {
         let rate = able * factor / f64::from(count * pushes.join.max(1));
-        let name = format!("{factor} times as much");
+        let name = format!("overload: {factor} times as much");
         let mut outcome = bench
             .series(&name, pushes.door, paced(Pace::Rate(rate)))
             .await?;
@@ -37,7 +37,10 @@ pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
         rows.push(outcome.row);
     }
     let calm = paced(Pace::Window(1));
-    let mut after = bench.series("afterwards", pushes.door, calm).await?.row;
+    let mut after = bench
+        .series("overload: afterwards", pushes.door, calm)
+        .await?
+        .row;
     let whole = after.lost == 0 && after.gone == 0 && after.stalls == 0;
     after.note = if whole {
         "everyone gets everything".to_owned()
