@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use common::incoming::Incoming;
+use common::{health, incoming::Incoming, readiness::Readiness};
 use protocol::grpc::{
     DESCRIPTORS, comet::v1::comet_server::CometServer as CometV1Server,
     goim::comet::comet_server::CometServer,
@@ -29,6 +29,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) async fn serve(
     listener: TcpListener,
     pusher: Arc<Pusher>,
+    readiness: &Readiness,
     config: &RpcServer,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -40,9 +41,10 @@ pub(crate) async fn serve(
         .max_decoding_message_size(max_message)
         .max_encoding_message_size(max_message)
         .accept_compressed(CompressionEncoding::Gzip);
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<CometServer<GoimComet>>().await;
-    health.set_serving::<CometV1Server<CometV1>>().await;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    reporter.set_serving::<CometServer<GoimComet>>().await;
+    reporter.set_serving::<CometV1Server<CometV1>>().await;
+    health::announce(readiness, reporter, shutdown.clone()).await;
     let reflection = || {
         Reflection::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)

@@ -8,7 +8,8 @@ use clap::Parser;
 use comet::{Comet, Config, config::SPEC};
 use common::{
     config::{self, Loaded, Sources},
-    shutdown, telemetry,
+    health, shutdown, telemetry,
+    version::version,
 };
 use prometheus_client::registry::Registry;
 
@@ -19,7 +20,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 ///
 /// goim's own flags work too, also with one dash: -conf, -region, -zone, -deploy.env, -host, -addrs, -weight, -offline, -debug.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version())]
 struct Flags {
     /// The configuration file, in TOML; goim's comet file will do.
     #[arg(long, alias = "conf", env = "COMET_CONFIG")]
@@ -30,6 +31,9 @@ struct Flags {
     /// Reads the configuration, says what is wrong with it, and ends.
     #[arg(long)]
     check_config: bool,
+    /// Asks the process that runs here with the same configuration whether it is ready, and ends: with 0 when it is.
+    #[arg(long, conflicts_with = "check_config")]
+    health: bool,
     /// Sets env.region.
     #[arg(long)]
     region: Option<String>,
@@ -113,8 +117,14 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> anyhow::Result<()> {
-    let (check_config, debug) = (flags.check_config, flags.debug);
+    let (check_config, health, debug) = (flags.check_config, flags.health, flags.debug);
     let Loaded { config, warnings } = config::load::<Config>(&SPEC, &flags.sources())?;
+    if health {
+        let server = &config.rpc_server;
+        health::check(&server.addr, server.allow_unauthenticated)?;
+        println!("ready");
+        return Ok(());
+    }
     telemetry::init(if debug {
         "debug"
     } else {

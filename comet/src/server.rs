@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use axum::Router;
 use common::{
     listen::{self, ListenOptions},
-    readiness::Readiness,
+    readiness::{Latch, Readiness},
 };
 use prometheus_client::registry::Registry;
 use protocol::grpc::goim::logic::CometInfo;
@@ -67,6 +67,7 @@ impl Comet {
 
         let metrics = Arc::new(Metrics::register(registry));
         let readiness = Readiness::default();
+        let logic_answers = readiness.latch("logic");
         let server = server_name(config)?;
         let epoch = epoch();
         let logic = Logic::start(
@@ -78,7 +79,8 @@ impl Comet {
         );
         let gateway = Arc::new(Gateway::start(config, logic, metrics, shutdown.clone()));
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
-        grpc::serve(grpc, pusher, &config.rpc_server, shutdown.clone()).await?;
+        let (server_config, stop) = (&config.rpc_server, shutdown.clone());
+        grpc::serve(grpc, pusher, &readiness, server_config, stop).await?;
 
         let comet = Self {
             tcp_addrs: local_addrs(&tcp)?,
@@ -89,7 +91,8 @@ impl Comet {
             connections: TaskTracker::new(),
             shutdown,
         };
-        comet.spawn_renewal(config, comet_info(config, &server, epoch, grpc_addr));
+        let info = comet_info(config, &server, epoch, grpc_addr);
+        comet.spawn_renewal(config, info, logic_answers);
         comet.spawn_tcp(tcp);
         comet.spawn_http(http, config, pages);
         Ok(comet)
@@ -146,11 +149,11 @@ impl Comet {
         }
     }
 
-    fn spawn_renewal(&self, config: &Config, info: CometInfo) {
+    fn spawn_renewal(&self, config: &Config, info: CometInfo, latch: Latch) {
         let renewal = Renewal {
             gateway: Arc::clone(&self.gateway),
             info,
-            latch: self.readiness.latch("logic"),
+            latch,
         };
         let renewing = renewal.run(config.logic.renew.get());
         tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(renewing));

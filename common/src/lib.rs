@@ -9,15 +9,18 @@
 //! - [`shutdown`]: signals as a cancellation token
 //! - [`backoff`]: growing, jittered delays between attempts
 //! - [`same_site`]: whether a request comes from another site's page
-//! - [`readiness`]: named latches that say whether a process is ready
+//! - [`readiness`]: named latches that say whether a process is ready; [`health`]: who is told
+//! - [`version`]: what `--version` says
 
 pub mod backoff;
 pub mod config;
+pub mod health;
 pub mod incoming;
 pub mod listen;
 pub mod readiness;
 pub mod same_site;
 pub mod shutdown;
 pub mod telemetry;
+pub mod version;
 
 mod nearest;

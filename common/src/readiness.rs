@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// The latches of a process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -12,16 +12,17 @@ pub struct Readiness {
 }
 
 /// Each latch's name, and why it is not ready.
-type Latches = Arc<Mutex<BTreeMap<String, Option<String>>>>;
+type Latches = Arc<watch::Sender<BTreeMap<String, Option<String>>>>;
 
 impl Readiness {
     /// A latch that is not ready until it is told so. One that exists by this name is shared, as it stands.
     pub fn latch(&self, name: impl Into<String>) -> Latch {
         let name = name.into();
-        self.latches
-            .lock()
-            .entry(name.clone())
-            .or_insert_with(|| Some("starting".into()));
+        self.latches.send_modify(|latches| {
+            latches
+                .entry(name.clone())
+                .or_insert_with(|| Some("starting".into()));
+        });
         Latch {
             name,
             latches: Arc::clone(&self.latches),
@@ -30,7 +31,7 @@ impl Readiness {
 
     /// Nothing when all latches are ready, else the name of each other one and why it is not.
     pub fn report(&self) -> Result<(), Vec<(String, String)>> {
-        let latches = self.latches.lock();
+        let latches = self.latches.borrow();
         let waiting: Vec<(String, String)> = latches
             .iter()
             .filter_map(|(name, why)| Some((name.clone(), why.clone()?)))
@@ -40,6 +41,11 @@ impl Readiness {
         } else {
             Err(waiting)
         }
+    }
+
+    /// Something to wait for: it tells that a latch has changed, not how.
+    pub fn changes(&self) -> watch::Receiver<impl Sized + use<>> {
+        self.latches.subscribe()
     }
 }
 
@@ -62,7 +68,9 @@ impl Latch {
     }
 
     fn put(&self, why: Option<String>) {
-        self.latches.lock().insert(self.name.clone(), why);
+        self.latches.send_if_modified(|latches| {
+            latches.insert(self.name.clone(), why.clone()) != Some(why)
+        });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use common::incoming::Incoming;
+use common::{health, incoming::Incoming, readiness::Readiness};
 use protocol::grpc::goim::logic::{
     CometInfo, ConnectReply, ConnectReq, ConnectionRef, DisconnectReply, DisconnectReq,
     HeartbeatReply, HeartbeatReq, NodesReply, NodesReq, OnlineReply, OnlineReq, ReceiveReply,
@@ -35,12 +35,14 @@ type Answer<T> = Result<Response<T>, Status>;
 pub async fn serve(
     listener: TcpListener,
     logic: Arc<Logic>,
+    readiness: &Readiness,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let config = &logic.config.rpc_server;
     let incoming = Incoming::new(listener, config.max_connections, config.timeout.get());
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<LogicServer<Service>>().await;
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    reporter.set_serving::<LogicServer<Service>>().await;
+    health::announce(readiness, reporter.clone(), shutdown.clone()).await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(protocol::grpc::DESCRIPTORS)
@@ -53,7 +55,7 @@ pub async fn serve(
     let drained = shutdown.clone();
     tokio::spawn(async move {
         drained.cancelled().await;
-        health.set_not_serving::<LogicServer<Service>>().await;
+        reporter.set_not_serving::<LogicServer<Service>>().await;
     });
     let service = LogicServer::new(Service(Arc::clone(&logic)))
         .accept_compressed(CompressionEncoding::Gzip)

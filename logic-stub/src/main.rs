@@ -6,13 +6,14 @@ use anyhow::Context as _;
 use clap::Parser;
 use common::{
     config::{self, Loaded, Sources},
-    shutdown, telemetry,
+    health, shutdown, telemetry,
+    version::version,
 };
 use logic_stub::{Config, LogicStub};
 
 /// goim's logic for Comet: who a client is, where its sessions are, and the push API.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version())]
 struct Flags {
     /// A TOML file; what it does not say has its default.
     #[arg(long, short, env = "LOGIC_CONFIG")]
@@ -27,6 +28,9 @@ struct Flags {
     /// Reads the configuration, says what is wrong with it, and ends.
     #[arg(long)]
     check_config: bool,
+    /// Asks the process that runs here with the same configuration whether it is ready, and ends: with 0 when it is.
+    #[arg(long, conflicts_with = "check_config")]
+    health: bool,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,12 @@ fn run(mut flags: Flags) -> anyhow::Result<()> {
             eprintln!("{warning}");
         }
         println!("the configuration is valid");
+        return Ok(());
+    }
+    if flags.health {
+        let server = &config.rpc_server;
+        health::check(&server.addr, server.allow_unauthenticated)?;
+        println!("ready");
         return Ok(());
     }
     telemetry::init(telemetry::DEFAULT_FILTER)?;

@@ -3,7 +3,10 @@
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use common::listen::{self, BindAddressError, ListenOptions};
+use common::{
+    listen::{self, BindAddressError, ListenOptions},
+    readiness::{Latch, Readiness},
+};
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +30,7 @@ pub struct LogicStub {
     logic: Arc<Logic>,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    readiness: Readiness,
     serving: JoinHandle<()>,
 }
 
@@ -89,6 +93,11 @@ impl LogicStub {
     /// goim's HTTP API, to be mounted beside other routes. It answers 405 itself and leaves 404 to the whole.
     pub fn http_router(&self) -> Router {
         http::routes(Arc::clone(&self.logic))
+    }
+
+    /// Whether it is ready to serve, and why not: it is while its store answers.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
 
     /// What the services share.
@@ -168,18 +177,22 @@ impl Builder {
         if !logic.config.http_server.allow_unauthenticated {
             router = http::from_this_machine(router);
         }
-        tokio::spawn(refresh(Arc::clone(&logic), shutdown.clone()));
+        let readiness = Readiness::default();
+        let store_answers = readiness.latch("store");
+        tokio::spawn(refresh(Arc::clone(&logic), store_answers, shutdown.clone()));
         let serving = Serving {
             logic: Arc::clone(&logic),
             grpc_listener,
             http_listener,
             router,
+            readiness: readiness.clone(),
         };
         let serving = tokio::spawn(serving.run(shutdown));
         Ok(LogicStub {
             logic,
             grpc_addr,
             http_addr,
+            readiness,
             serving,
         })
     }
@@ -198,6 +211,7 @@ struct Serving {
     grpc_listener: TcpListener,
     http_listener: TcpListener,
     router: Router,
+    readiness: Readiness,
 }
 
 impl Serving {
@@ -207,6 +221,7 @@ impl Serving {
             grpc_listener,
             http_listener,
             router,
+            readiness,
         } = self;
         let config = &logic.config;
         let grace = config.shutdown.grace.get();
@@ -217,9 +232,9 @@ impl Serving {
             shutdown.clone(),
         );
         let comets = async {
-            if let Err(error) =
-                grpc::serve(grpc_listener, Arc::clone(&logic), shutdown.clone()).await
-            {
+            let logic = Arc::clone(&logic);
+            let stop = shutdown.clone();
+            if let Err(error) = grpc::serve(grpc_listener, logic, &readiness, stop).await {
                 tracing::error!(%error, "the gRPC service ended: stopping");
                 shutdown.cancel();
             }
@@ -290,7 +305,7 @@ async fn sweep(store: Arc<MemorySessions>, every: Duration, shutdown: Cancellati
     }
 }
 
-async fn refresh(logic: Arc<Logic>, shutdown: CancellationToken) {
+async fn refresh(logic: Arc<Logic>, store_answers: Latch, shutdown: CancellationToken) {
     let every = logic.config.comets.refresh.get();
     let mut seen = true;
     loop {
@@ -301,6 +316,10 @@ async fn refresh(logic: Arc<Logic>, shutdown: CancellationToken) {
             Ok(()) | Err(_) => {}
         }
         seen = refreshed.is_ok();
+        match refreshed {
+            Ok(()) => store_answers.ready(),
+            Err(error) => store_answers.not_ready(error.to_string()),
+        }
         if shutdown
             .run_until_cancelled(tokio::time::sleep(every))
             .await

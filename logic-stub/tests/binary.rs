@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::process::{Command, Output};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
 
 fn logic_stub(flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logic-stub"));
@@ -23,13 +29,40 @@ fn the_configuration_can_be_checked() {
 }
 
 #[test]
+fn its_health_is_an_exit_code() {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_logic-stub"))
+        .args(["--set", "rpcServer.addr=127.0.0.1:0"])
+        .args(["--set", "httpServer.addr=127.0.0.1:0"])
+        .env_clear()
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut log = log.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let addr = log.find_map(|line| Some(line["grpc"].as_str()?.to_owned()));
+    let addr = format!("rpcServer.addr={}", addr.unwrap());
+    let health = || logic_stub(&["--health", "--set", &addr]);
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut answer = health();
+    while !answer.status.success() && Instant::now() < end {
+        answer = health();
+    }
+    assert_eq!(String::from_utf8(answer.stdout).unwrap(), "ready\n");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let answer = health();
+    let told = String::from_utf8(answer.stderr).unwrap();
+    assert_eq!(answer.status.code(), Some(1));
+    assert!(told.contains("does not answer"), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
 fn it_says_its_version() {
     let version = logic_stub(&["--version"]);
     let told = String::from_utf8(version.stdout).unwrap();
-    assert_eq!(
-        told.trim(),
-        concat!("logic-stub ", env!("CARGO_PKG_VERSION"))
-    );
+    let expected = concat!("logic-stub ", env!("CARGO_PKG_VERSION"));
+    assert!(told.starts_with(expected), "{told}");
 }
 
 #[test]

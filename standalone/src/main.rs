@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use common::{
     config::{self, Loaded, Sources},
-    shutdown, telemetry,
+    health, shutdown, telemetry,
+    version::version,
 };
 use standalone::{Config, Standalone, config::SPEC};
 
@@ -15,7 +16,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Comet and its logic in one process, with a page to try them.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version())]
 struct Flags {
     /// The configuration file, in TOML, with the tables `comet`, `logic` and `page`.
     #[arg(long, env = "STANDALONE_CONFIG")]
@@ -26,6 +27,9 @@ struct Flags {
     /// Reads the configuration, says what is wrong with it, and ends.
     #[arg(long)]
     check_config: bool,
+    /// Asks the process that runs here with the same configuration whether it is ready, and ends: with 0 when it is.
+    #[arg(long, conflicts_with = "check_config")]
+    health: bool,
 }
 
 fn main() -> ExitCode {
@@ -41,6 +45,13 @@ fn main() -> ExitCode {
 fn run(flags: Flags) -> anyhow::Result<()> {
     let sources = Sources::from_process(flags.config, flags.set);
     let Loaded { config, warnings } = config::load::<Config>(&SPEC, &sources)?;
+    if flags.health {
+        // Comet is ready when logic answers, and logic answers when its store does.
+        let server = &config.comet.rpc_server;
+        health::check(&server.addr, server.allow_unauthenticated)?;
+        println!("ready");
+        return Ok(());
+    }
     telemetry::init(telemetry::DEFAULT_FILTER)?;
     for warning in &warnings {
         tracing::warn!("{warning}");

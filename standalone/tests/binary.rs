@@ -32,6 +32,21 @@ async fn what_it_prints_works_as_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_health_is_an_exit_code() {
+    let process = Process::start(&[]).await;
+    let setting = format!("comet.rpcServer.addr={}", process.grpc);
+    let health = || async {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_comet-standalone"));
+        command.args(["--health", "--set", &setting]);
+        within("its answer", command.output()).await.unwrap()
+    };
+    let ready = async { while health().await.stdout != *b"ready\n" {} };
+    within("readiness", ready).await;
+    assert!(process.end().await);
+    assert_eq!(health().await.status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_configuration_ends_its_start() {
     for (setting, parts) in [
         ("comet.tcp.sndbuff=1", ["comet.tcp.sndbuff", "did you mean"]),
