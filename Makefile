@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test lint test-tools fmt bench
+.PHONY: run test lint test-tools test-deploy fmt bench
 
 run:
 	$(CARGO) run --release
@@ -19,6 +19,10 @@ lint:
 # Chromium, Node.js and Python with the packages of the foreign clients, for the tests of the page and the protocol.
 test-tools:
 	./scripts/test-tools
+
+# docker-compose.yml on a Docker engine: every push, and a kill -9 of each service.
+test-deploy:
+	./scripts/test-deploy
 
 fmt:
 	$(CARGO) fmt --all
