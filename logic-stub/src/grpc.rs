@@ -17,7 +17,7 @@ use crate::{
     business::Refusal,
     config::PerMid,
     logic::Logic,
-    sessions::{Client, Holder, LeaseRenewal, RoomCounts, Session},
+    sessions::{Client, Holder, LeaseRenewal, RoomCounts, Session, StoreError},
 };
 
 /// Bytes of a stream and of a connection that may be under way, as goim's clients have it.
@@ -150,8 +150,28 @@ impl Service {
                 )));
             }
         };
-        self.0.comets.refresh().await?;
         Ok(known)
+    }
+
+    /// What all comets report, or as much of it as a message holds: then `server`'s own rooms, which is enough for the
+    /// heartbeats that it answers.
+    async fn exchange_rooms(
+        &self,
+        server: &str,
+        epoch: Option<u64>,
+        counts: RoomCounts,
+    ) -> Result<RoomCounts, StoreError> {
+        let Logic {
+            config, sessions, ..
+        } = &*self.0;
+        let mine: Vec<String> = counts.keys().cloned().collect();
+        sessions.report_rooms(server, epoch, counts).await?;
+        let all = sessions.room_counts().await?;
+        if all.len() <= config.limits.rooms {
+            return Ok(RoomCounts::clone(&all));
+        }
+        let known = |room: String| all.get(&room).map(|count| (room, *count));
+        Ok(mine.into_iter().filter_map(known).collect())
     }
 
     /// The counts that a comet reports, without what could not be: a report with an odd room is better than none.
@@ -261,18 +281,12 @@ impl logic_server::Logic for Service {
             None => false,
         };
         let counts = self.plausible(&server, room_count);
-        // More rooms than one message holds: those that the comet has are enough for its heartbeats.
-        let mine: Vec<String> = counts.keys().cloned().collect();
-        sessions.report_rooms(&server, epoch, counts).await?;
-        let all = sessions.room_counts().await?;
-        let all_room_count = if all.len() <= config.limits.rooms {
-            RoomCounts::clone(&all)
-        } else {
-            mine.into_iter()
-                .filter_map(|room| all.get(&room).map(|count| (room, *count)))
-                .collect()
-        };
-        let store_generation = sessions.generation().await?;
+        // At once, since each takes a turn or two of the store, and a comet does not wait for ever.
+        let (all_room_count, store_generation, ()) = tokio::try_join!(
+            self.exchange_rooms(&server, epoch, counts),
+            sessions.generation(),
+            self.0.comets.refresh(),
+        )?;
         Ok(Response::new(OnlineReply {
             all_room_count,
             lease_known,

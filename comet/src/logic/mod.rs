@@ -148,9 +148,12 @@ impl Logic {
             token,
             connection: Some(self.connection_ref(id, door, client)),
         };
-        self.call("connect", request, async |mut logic, request| {
-            logic.connect(request).await
-        })
+        self.call(
+            "connect",
+            Repeat::Harmless,
+            request,
+            async |mut logic, request| logic.connect(request).await,
+        )
         .await
     }
 
@@ -163,9 +166,12 @@ impl Logic {
             connection: Some(self.connection_ref(session.id, session.door, session.client)),
         };
         let reply = self
-            .call("disconnect", request, async |mut logic, request| {
-                logic.disconnect(request).await
-            })
+            .call(
+                "disconnect",
+                Repeat::Harmless,
+                request,
+                async |mut logic, request| logic.disconnect(request).await,
+            )
             .await?;
         Ok(reply.has)
     }
@@ -182,9 +188,12 @@ impl Logic {
                 ..connection
             }),
         };
-        self.call("heartbeat", request, async |mut logic, request| {
-            logic.heartbeat(request).await
-        })
+        self.call(
+            "heartbeat",
+            Repeat::Harmless,
+            request,
+            async |mut logic, request| logic.heartbeat(request).await,
+        )
         .await?;
         Ok(())
     }
@@ -196,19 +205,27 @@ impl Logic {
             proto: Some(proto),
             connection: Some(self.connection_ref(session.id, session.door, session.client)),
         };
-        self.call("receive", request, async |mut logic, request| {
-            logic.receive(request).await
-        })
+        self.call(
+            "receive",
+            Repeat::IfUnsent,
+            request,
+            async |mut logic, request| logic.receive(request).await,
+        )
         .await?;
         Ok(())
     }
 
     /// Tells this comet's room counts and gets those over all comets. Compressed, as goim's.
     pub async fn renew_online(&self, request: OnlineReq) -> Result<OnlineReply, CallError> {
-        self.call("renew_online", request, async |logic, request| {
-            let mut logic = logic.send_compressed(CompressionEncoding::Gzip);
-            logic.renew_online(request).await
-        })
+        self.call(
+            "renew_online",
+            Repeat::Harmless,
+            request,
+            async |logic, request| {
+                let mut logic = logic.send_compressed(CompressionEncoding::Gzip);
+                logic.renew_online(request).await
+            },
+        )
         .await
     }
 
@@ -222,49 +239,98 @@ impl Logic {
         }
     }
 
-    /// Makes one call, to the next address while one cannot be reached, until one answers or the time is up.
+    /// Makes one call, to the next address while one does not answer, until one does or the time is up.
     async fn call<Q: Clone, A>(
         &self,
         name: &'static str,
+        repeat: Repeat,
         request: Q,
         call: impl AsyncFn(LogicClient<Channel>, Request<Q>) -> Result<Response<A>, Status>,
     ) -> Result<A, CallError> {
         let deadline = Instant::now() + self.0.timeout;
+        let targets = self.0.targets.in_turn();
         let mut last = "no address of logic is known".to_owned();
-        for channel in self.0.targets.in_turn() {
-            let client = LogicClient::new(channel)
+        for (at, target) in targets.iter().enumerate() {
+            let shares = match repeat {
+                Repeat::Harmless => targets.len() - at,
+                Repeat::IfUnsent => 1,
+            };
+            let client = LogicClient::new(target.channel.clone())
                 .max_decoding_message_size(self.0.max_message)
                 .max_encoding_message_size(self.0.max_message)
                 .accept_compressed(CompressionEncoding::Gzip);
-            let Ok(answer) =
-                timeout_at(deadline, call(client, Request::new(request.clone()))).await
-            else {
-                self.0.metrics.logic_calls(name, "timeout").inc();
-                return Err(CallError::Unavailable(format!(
-                    "no answer within {:?}",
-                    self.0.timeout
-                )));
-            };
-            match answer {
-                Ok(answer) => {
+            let calling = call(client, Request::new(request.clone()));
+            let answer = timeout_at(share(deadline, shares), calling).await;
+            target.note(answer.as_ref().is_ok_and(is_answer));
+            let (result, why, may_be_taken) = match answer {
+                Ok(Ok(answer)) => {
                     self.0.metrics.logic_calls(name, "ok").inc();
                     return Ok(answer.into_inner());
                 }
-                Err(status) if is_refusal(&status) => {
+                Ok(Err(status)) if is_refusal(&status) => {
                     self.0.metrics.logic_calls(name, "refused").inc();
-                    return Err(match status.code() {
-                        Code::Aborted => CallError::Superseded,
-                        Code::PermissionDenied => CallError::Denied(status.message().to_owned()),
-                        _ => CallError::Refused(status.message().to_owned()),
-                    });
+                    return Err(refusal(&status));
                 }
-                Err(status) => {
-                    self.0.metrics.logic_calls(name, "unavailable").inc();
-                    last = describe(&status);
-                }
+                Ok(Err(status)) => ("unavailable", describe(&status), may_be_taken(&status)),
+                Err(_) => (
+                    "timeout",
+                    format!("no answer within {:?}", self.0.timeout),
+                    true,
+                ),
+            };
+            self.0.metrics.logic_calls(name, result).inc();
+            last = why;
+            if may_be_taken && matches!(repeat, Repeat::IfUnsent) {
+                break;
             }
         }
         Err(CallError::Unavailable(last))
+    }
+}
+
+/// Whether a call may be made again at the next address.
+#[derive(Debug, Clone, Copy)]
+enum Repeat {
+    /// It comes to the same; so no address gets more of the time than leaves as much for each of the others.
+    Harmless,
+    /// Only while it is certain that logic has not got it.
+    IfUnsent,
+}
+
+/// The end of the time of the first of `shares`.
+fn share(deadline: Instant, shares: usize) -> Instant {
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
+    now + left / u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Whether logic itself said something, if only that it cannot now.
+fn is_answer<A>(answer: &Result<A, Status>) -> bool {
+    use std::error::Error as _;
+    answer
+        .as_ref()
+        .map_or_else(|status| status.source().is_none(), |_| true)
+}
+
+/// Whether logic may have got a call that failed: unless there was no connection to it.
+fn may_be_taken(status: &Status) -> bool {
+    use std::error::Error as _;
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return false;
+        }
+        source = error.source();
+    }
+    true
+}
+
+fn refusal(status: &Status) -> CallError {
+    let words = status.message().to_owned();
+    match status.code() {
+        Code::Aborted => CallError::Superseded,
+        Code::PermissionDenied => CallError::Denied(words),
+        _ => CallError::Refused(words),
     }
 }
 

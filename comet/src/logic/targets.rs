@@ -1,4 +1,5 @@
-//! Where logic is: listed addresses, and what DNS has for the names among them.
+//! Where logic is: listed addresses, and what DNS has for the names among them. An address that has not answered is left for
+//! last, but for one call now and then that finds out whether it does again.
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +12,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -21,11 +24,22 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// ... and give it up when no answer comes for so long.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How long an address that did not answer is left for last. Of the calls that come then, one in this time waits for it.
+const AVOIDED: Duration = Duration::from_secs(2);
+
 /// All addresses of logic, each with a connection that is made when it is needed.
 #[derive(Debug)]
 pub(super) struct Targets {
-    known: Arc<ArcSwap<Vec<Channel>>>,
+    known: Arc<ArcSwap<Vec<Target>>>,
     next: AtomicUsize,
+}
+
+/// One address.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) channel: Channel,
+    /// If it did not answer, when it may be tried again.
+    avoided: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Targets {
@@ -56,23 +70,52 @@ impl Targets {
         }
     }
 
-    /// Each address once, beginning with another every time.
-    pub(super) fn in_turn(&self) -> impl Iterator<Item = Channel> + use<> {
-        let known = self.known.load_full();
+    /// Each address once, beginning with another every time. Those that did not answer come last.
+    pub(super) fn in_turn(&self) -> Vec<Target> {
+        let known = self.known.load();
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..known.len()).map(move |step| known[start.wrapping_add(step) % known.len()].clone())
+        let turn = (0..known.len()).map(|step| &known[start.wrapping_add(step) % known.len()]);
+        let (mut turn, avoided): (Vec<Target>, Vec<Target>) =
+            turn.cloned().partition(Target::may_be_first);
+        turn.extend(avoided);
+        turn
+    }
+}
+
+impl Target {
+    fn new(channel: Channel) -> Self {
+        Self {
+            channel,
+            avoided: Arc::default(),
+        }
+    }
+
+    /// Notes whether it answered.
+    pub(super) fn note(&self, answered: bool) {
+        *self.avoided.lock() = (!answered).then(|| Instant::now() + AVOIDED);
+    }
+
+    /// Whether it need not be left for last; once in a while that is so for one that did not answer.
+    fn may_be_first(&self) -> bool {
+        let mut avoided = self.avoided.lock();
+        let now = Instant::now();
+        let may = avoided.is_none_or(|until| until <= now);
+        if may && avoided.is_some() {
+            *avoided = Some(now + AVOIDED);
+        }
+        may
     }
 }
 
 /// Looks names up for ever. An address that a name no longer has is given up; a name that cannot be looked up keeps its last.
 async fn resolve(
     names: Vec<String>,
-    fixed: BTreeMap<SocketAddr, Channel>,
-    known: Arc<ArcSwap<Vec<Channel>>>,
+    fixed: BTreeMap<SocketAddr, Target>,
+    known: Arc<ArcSwap<Vec<Target>>>,
     period: Duration,
     dial: Duration,
 ) {
-    let mut last: BTreeMap<String, BTreeMap<SocketAddr, Channel>> = BTreeMap::new();
+    let mut last: BTreeMap<String, BTreeMap<SocketAddr, Target>> = BTreeMap::new();
     loop {
         for name in &names {
             match tokio::net::lookup_host(name).await {
@@ -81,7 +124,7 @@ async fn resolve(
                     let mut new = BTreeMap::new();
                     for address in found {
                         match old.remove(&address) {
-                            Some(channel) => drop(new.insert(address, channel)),
+                            Some(target) => drop(new.insert(address, target)),
                             None => insert(&mut new, address, dial),
                         }
                     }
@@ -94,7 +137,7 @@ async fn resolve(
         all.extend(
             last.values()
                 .flatten()
-                .map(|(address, channel)| (*address, channel.clone())),
+                .map(|(address, target)| (*address, target.clone())),
         );
         known.store(Arc::new(all.into_values().collect()));
         let patience = if known.load().is_empty() {
@@ -106,7 +149,7 @@ async fn resolve(
     }
 }
 
-fn insert(addresses: &mut BTreeMap<SocketAddr, Channel>, address: SocketAddr, dial: Duration) {
+fn insert(addresses: &mut BTreeMap<SocketAddr, Target>, address: SocketAddr, dial: Duration) {
     match Endpoint::from_shared(format!("http://{address}")) {
         Ok(endpoint) => {
             let channel = endpoint
@@ -118,7 +161,7 @@ fn insert(addresses: &mut BTreeMap<SocketAddr, Channel>, address: SocketAddr, di
                 .initial_stream_window_size(16 << 20)
                 .initial_connection_window_size(16 << 20)
                 .connect_lazy();
-            addresses.insert(address, channel);
+            addresses.insert(address, Target::new(channel));
         }
         Err(error) => tracing::error!(%address, %error, "an address of logic makes no URL"),
     }
