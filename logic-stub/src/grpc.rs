@@ -12,6 +12,7 @@ use protocol::grpc::goim::logic::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Server};
+use uuid::Uuid;
 
 use crate::{
     business::Refusal,
@@ -214,7 +215,7 @@ impl logic_server::Logic for Service {
         }
         at_most("the token's platform", &token.platform, bounds.platform)?;
         let key = if token.key.is_empty() {
-            uuid::Uuid::new_v4().to_string()
+            new_key(&request)
         } else {
             token.key
         };
@@ -307,6 +308,19 @@ impl logic_server::Logic for Service {
         let client: Option<IpAddr> = client_ip.parse().ok();
         Ok(Response::new(self.0.nodes(&platform, client)))
     }
+}
+
+/// A key for a connection that brought none. The same for the same connection, so that a comet which asks again, since it got no
+/// answer, does not leave a session of another key behind.
+fn new_key(request: &ConnectReq) -> String {
+    let key = match &request.connection {
+        Some(ConnectionRef { epoch, id, .. }) => {
+            let name = format!("{epoch} {id} {}", request.server);
+            Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
+        }
+        None => Uuid::new_v4(),
+    };
+    key.to_string()
 }
 
 fn name(field: &str, value: &str, max: usize) -> Result<(), Status> {

@@ -130,7 +130,9 @@ impl Kicker {
     }
 
     /// Closes the connections that have these keys now.
-    pub async fn keys(&self, keys: Vec<String>, reason: &str) -> Result<Kicked, KickError> {
+    pub async fn keys(&self, mut keys: Vec<String>, reason: &str) -> Result<Kicked, KickError> {
+        keys.sort_unstable();
+        keys.dedup();
         let holders = self.sessions.holders(&keys).await?;
         let mut absent = Vec::new();
         let mut online = Vec::new();
@@ -150,7 +152,9 @@ impl Kicker {
     }
 
     /// Closes all connections that these users have now.
-    pub async fn mids(&self, mids: Vec<i64>, reason: &str) -> Result<Kicked, KickError> {
+    pub async fn mids(&self, mut mids: Vec<i64>, reason: &str) -> Result<Kicked, KickError> {
+        mids.sort_unstable();
+        mids.dedup();
         let sessions = self.sessions.of_mids(&mids).await?;
         let mut owners: HashMap<String, i64> = HashMap::new();
         let mut online = Vec::new();

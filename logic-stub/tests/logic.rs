@@ -90,6 +90,19 @@ async fn connect_reads_goims_token() {
 }
 
 #[tokio::test]
+async fn a_connection_that_asks_again_gets_the_key_that_it_had() {
+    let logic = start(config());
+    logic.renew("a", Some(info(1)), &[]).await.unwrap();
+    let ask = async |id| {
+        let reply = logic.connect_as("a", r#"{"mid":123}"#, connection(1, id));
+        reply.await.unwrap().key
+    };
+    let key = ask(1).await;
+    assert_eq!(ask(1).await, key);
+    assert_ne!(ask(2).await, key);
+}
+
+#[tokio::test]
 async fn bad_logins_are_told_which_field() {
     let logic = start(config());
     let long = "x".repeat(257);

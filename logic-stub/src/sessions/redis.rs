@@ -20,6 +20,7 @@
 //! - `names`, `scripts`: its keys, and what it does in one step
 //! - `record`, `city`: forms of what is in it
 //! - `leases`, `rooms`: those parts of the store
+//! - `time`: until when a login may be written down
 
 mod city;
 mod health;
@@ -31,9 +32,14 @@ mod rooms;
 mod scripts;
 #[cfg(test)]
 mod tests;
+mod time;
 mod wire;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use protocol::grpc::goim::logic::CometInfo;
 use redis::Value;
@@ -48,6 +54,7 @@ pub use place::{Node, Place, PlaceError};
 use record::{Pair, Record};
 use rooms::Sum;
 use scripts::{GENERATION, INDEX, REGISTER, REMOVE, RENEW};
+use time::RedisTime;
 use wire::{Call, Wire, read};
 
 /// Sessions asked for in one round trip, so that one long list does not keep others waiting.
@@ -79,6 +86,7 @@ pub struct RedisSessions {
     /// Comets that may not be on the list: goim's, if they report to goim's logic.
     fixed: Vec<Arc<str>>,
     remembered: Remembered,
+    time: RedisTime,
     sum: tokio::sync::Mutex<Option<Sum>>,
 }
 
@@ -99,6 +107,7 @@ impl RedisSessions {
             clock,
             fixed,
             remembered: Remembered::default(),
+            time: RedisTime::default(),
             sum: tokio::sync::Mutex::default(),
         })
     }
@@ -110,29 +119,34 @@ impl RedisSessions {
             let key = names::generation(part, parts);
             Call::script(&GENERATION, [key], [new.as_bytes()])
         };
+        let asked = Instant::now();
         let answers = self.wire.ask_all((0..parts).map(call).collect()).await?;
         let mut generation = 0_u64;
+        let mut time = 0;
         for answer in answers {
-            let (part, run): (u64, String) = read(answer)?;
+            let (part, run, now): (u64, String, u64) = read(answer)?;
+            // Of the clocks of a cluster, the one that is most ahead: what is in time is in time everywhere.
+            time = now.max(time);
             // The first half of the name's 40 digits is more than enough.
             let run = run.get(..16).unwrap_or_default();
             let run = u64::from_str_radix(run, 16).unwrap_or_default();
             generation = generation.rotate_left(7) ^ part ^ run;
         }
+        self.time.note(asked, time);
         Ok(generation)
     }
 
     async fn register_now(&self, session: &Session) -> Result<Registration, StoreError> {
-        let mut calls = vec![self.session_call(&REGISTER, session)?];
-        calls.extend(self.index_call(session.mid, &session.key, &session.holder.server));
-        let mut answers = self.wire.ask_in_turn(calls).await?.into_iter();
-        let answer = answers.next().unwrap_or_default();
-        let (taken, server, beside): (i64, Value, Value) = read(answer)?;
-        let Pair(old) = read(Value::Array(vec![server, beside]))?;
+        let (taken, old) = match self.write_session(session).await? {
+            Some(written) => written,
+            // An answer that is in time says that it is late: its clock was set. It has just told the time.
+            None => self.write_session(session).await?.ok_or_else(|| {
+                StoreError::Unavailable("redis's clock does not go as ours".to_owned())
+            })?,
+        };
         let Some(old) = old else {
             return Ok(Registration::New);
         };
-        let taken = taken == 1;
         if old.mid != Some(session.mid) {
             // Either the index has the mid of before, or it has just been given one that does not hold the key.
             let wrong = if taken { old.mid } else { Some(session.mid) };
@@ -146,6 +160,25 @@ impl RedisSessions {
         } else {
             Registration::Replaced(old.holder)
         })
+    }
+
+    /// Returns whether the session is written and what was there, if it was not too late.
+    async fn write_session(
+        &self,
+        session: &Session,
+    ) -> Result<Option<(bool, Option<Record>)>, StoreError> {
+        let mut calls = vec![self.session_call(&REGISTER, session)?];
+        calls.extend(self.index_call(session.mid, &session.key, &session.holder.server));
+        let asked = Instant::now();
+        let mut answers = self.wire.ask_in_turn(calls).await?.into_iter();
+        let answer = answers.next().unwrap_or_default();
+        let (outcome, server, beside): (i64, Value, Value) = read(answer)?;
+        if outcome == 2 {
+            self.time.note(asked, read(server)?);
+            return Ok(None);
+        }
+        let Pair(old) = read(Value::Array(vec![server, beside]))?;
+        Ok(Some((outcome == 1, old)))
     }
 
     async fn renew_now(&self, session: &Session) -> Result<Renewal, StoreError> {
@@ -309,6 +342,7 @@ impl RedisSessions {
         let beside = record::beside(session).map_err(|error| {
             StoreError::Refused(format!("a session cannot be written: {error}"))
         })?;
+        let patience = self.time.after(self.waits.dial + self.waits.answer);
         Ok(Call::script(
             script,
             [names::of_key(&session.key), names::beside_key(&session.key)],
@@ -318,6 +352,7 @@ impl RedisSessions {
                 beside.as_bytes(),
                 millis(self.limits.expire).as_bytes(),
                 session.mid.to_string().as_bytes(),
+                patience.to_string().as_bytes(),
             ],
         ))
     }

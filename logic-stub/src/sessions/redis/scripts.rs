@@ -36,10 +36,16 @@ macro_rules! script {
     };
 }
 
-/// Keys: the session, what is beside it. Arguments: server, connection, the new text beside, life in milliseconds. Answers 1
-/// if the session is the new one's, 0 if a newer connection of the same server keeps it; and what was there.
+/// Keys: the session, what is beside it. Arguments: server, connection, the new text beside, life in milliseconds, mid, and the
+/// end of the caller's patience in milliseconds of Redis's own time, or 0. Answers 1 if the session is the new one's, 0 if a
+/// newer connection of the same server keeps it; and what was there. After the end it does nothing and answers 2 and the time:
+/// a Redis that was stopped for a while would otherwise write down logins that nobody waits for any more, over those that live.
 pub(super) static REGISTER: Script = script!(with_beside!(
     r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local patience = tonumber(ARGV[6])
+if patience > 0 and now > patience then return {2, now, false} end
 local held = redis.call('GET', KEYS[1])
 local text = redis.call('GET', KEYS[2])
 local old = beside(held, text)
@@ -52,7 +58,7 @@ return {1, held, text}
 "
 ));
 
-/// Keys and arguments as [`REGISTER`], and the mid. Answers 0 if there is no session, 1 if it was renewed, 2 if it is another's.
+/// Keys and arguments as [`REGISTER`]. Answers 0 if there is no session, 1 if it was renewed, 2 if it is another's.
 /// A session that goim's logic wrote for this server is taken to be this connection's.
 pub(super) static RENEW: Script = script!(with_beside!(
     r"
@@ -156,13 +162,15 @@ return redis.call('HVALS', KEYS[1])
 "
 );
 
-/// Key: a part of the generation. Argument: its value if it has none. Answers its value, and the name that the server has given
-/// itself at its start, or nothing where it does not tell: one that has started again may lack what was written last.
+/// Key: a part of the generation. Argument: its value if it has none. Answers its value, the name that the server has given
+/// itself at its start, or nothing where it does not tell: one that has started again may lack what was written last. And its time
+/// in milliseconds.
 pub(super) static GENERATION: Script = script!(
     r"
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local info = redis.pcall('INFO', 'server')
 local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
-return {redis.call('GET', KEYS[1]), run}
+local time = redis.call('TIME')
+return {redis.call('GET', KEYS[1]), run, time[1] * 1000 + math.floor(time[2] / 1000)}
 "
 );

@@ -207,3 +207,39 @@ async fn a_server_that_was_silent_is_used_again() {
         [session]
     );
 }
+
+#[tokio::test]
+async fn a_login_that_was_given_up_is_not_written_down_later() {
+    let servers = [Server::start()];
+    let store = Subjected::with(&servers, IMPATIENT).store;
+    let lives = session(7, "k", "a", Some((1, 1)));
+    eventually(async || store.renew_lease("a", contract::info(1)).await).await;
+    eventually(async || store.renew_lease("b", contract::info(1)).await).await;
+    eventually(async || store.generation().await).await;
+    eventually(async || store.register(&lives).await).await;
+    servers[0].ask::<()>(&["CLIENT", "PAUSE", "3000", "ALL"]);
+    let given_up = session(7, "k", "b", Some((1, 1)));
+    assert!(store.register(&given_up).await.is_err());
+    assert_eq!(
+        eventually(async || store.of_mids(&[7]).await).await,
+        [lives]
+    );
+    // One that is in time is.
+    eventually(async || store.register(&given_up).await).await;
+    assert_eq!(
+        eventually(async || store.of_mids(&[7]).await).await,
+        [given_up]
+    );
+}
+
+#[tokio::test]
+async fn a_clock_of_redis_that_was_set_locks_nobody_out() {
+    let servers = [Server::start()];
+    let store = Subjected::with(&servers, WAITS).store;
+    // As if it had been far behind until now.
+    let behind = 1_000;
+    store.time.note(Instant::now(), behind);
+    let session = session(7, "k", "a", None);
+    assert_eq!(store.register(&session).await.unwrap(), Registration::New);
+    assert!(store.time.after(Duration::ZERO) > behind + 1_000_000);
+}
