@@ -129,9 +129,7 @@ async fn all_connections_of_mids_are_kicked_in_bounded_calls() {
 
 #[tokio::test]
 async fn a_room_is_kicked_at_all_comets_and_those_that_do_not_do_it_are_named() {
-    let mut config = patient();
-    config.kick.timeout = Human::millis(500);
-    let (logic, mut a, mut b) = two_comets(config).await;
+    let (logic, mut a, mut b) = two_comets(patient()).await;
     let goims = FakeComet::start().await;
     logic.renew("c", Some(goims.info(1)), &[]).await.unwrap();
     let answer = post(&logic, "/comet/kick/room?type=live&room=1");
@@ -141,17 +139,37 @@ async fn a_room_is_kicked_at_all_comets_and_those_that_do_not_do_it_are_named() 
         Some(Target::Room("live://1".to_owned()))
     );
     kick.done(4, &[]);
-    let silent = b.kick().await;
-    let unreached = json!({"b": "no answer within 500ms", "c": "it lacks comet.v1"});
+    b.kick().await.answer(Err(Status::unavailable("not now")));
+    let unreached = json!({"b": "away: not now", "c": "it lacks comet.v1"});
     assert_eq!(
         answer.await.unwrap(),
         json!({
             "code": -500,
-            "message": "not taken by comet b (no answer within 500ms), comet c (it lacks comet.v1)",
+            "message": "not taken by comet b (away: not now), comet c (it lacks comet.v1)",
             "data": {"kicked": 4, "absent": [], "unreached": unreached},
         })
     );
-    drop(silent);
+}
+
+#[tokio::test]
+async fn a_comet_that_does_not_answer_a_kick_is_named() {
+    let mut config = patient();
+    // Nobody has to answer within it.
+    config.kick.timeout = Human::millis(50);
+    let logic = start(config);
+    let silent = LaneComet::start().await;
+    logic.renew("a", Some(silent.info(100)), &[]).await.unwrap();
+    let answer = logic.post("/comet/kick/room?type=live&room=1", "").await;
+    assert_eq!(
+        answer,
+        json!({
+            "code": -500,
+            "message": "not taken by comet a (no answer within 50ms)",
+            "data": {
+                "kicked": 0, "absent": [], "unreached": {"a": "no answer within 50ms"},
+            },
+        })
+    );
 }
 
 #[tokio::test]

@@ -1,112 +1,142 @@
-//! Logins whose comet does not wait for the answer.
+//! Logins, and signs of life, that are under way at once, and those whose comet does not wait for the answer.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use logic_stub::{
-    LogicStub,
-    clock::Clock,
-    sessions::{
-        Answer, Holder, Lease, LeaseRenewal, MemorySessions, Registration, Renewal, RoomCounts,
-        Session, Sessions, memory,
-    },
+use common::config::Human;
+use logic_stub::{Config, config::PerMid};
+use protocol::grpc::{
+    comet::v1::Cause,
+    goim::logic::{ConnectReply, ConnectReq, HeartbeatReq},
 };
-use protocol::grpc::goim::logic::{CometInfo, ConnectReq, ConnectionRef, OnlineReq};
-use support::{config, start_with, until};
-use tonic::Request;
+use serde_json::json;
+use support::{Running, config, connection, lane::LaneComet, start, store::Gated, until, within};
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, Status};
 
-/// A store that registers, and does not say so.
-struct Silent(MemorySessions);
+/// One connection of each user, and time limits that no test waits for.
+fn one_per_mid(rule: PerMid) -> Config {
+    let mut config = config();
+    config.sessions.per_mid = rule;
+    config.sessions.max_per_mid = 1;
+    config.kick.timeout = Human::secs(60);
+    config
+}
 
-impl Sessions for Silent {
-    fn generation(&self) -> Answer<'_, u64> {
-        self.0.generation()
-    }
+/// Two comets, which started at 100 and 200.
+async fn two_comets(logic: &Running) -> (LaneComet, LaneComet) {
+    let (a, b) = (LaneComet::start().await, LaneComet::start().await);
+    logic.renew("a", Some(a.info(100)), &[]).await.unwrap();
+    logic.renew("b", Some(b.info(200)), &[]).await.unwrap();
+    (a, b)
+}
 
-    fn register<'a>(&'a self, session: &'a Session) -> Answer<'a, Registration> {
-        Box::pin(async move {
-            self.0.register(session).await?;
-            std::future::pending().await
-        })
-    }
+const A: (&str, u64) = ("a", 100);
+const B: (&str, u64) = ("b", 200);
 
-    fn renew<'a>(&'a self, session: &'a Session) -> Answer<'a, Renewal> {
-        self.0.renew(session)
-    }
+/// A login of the mid 7 as the comet's connection 1, whose answer is waited for elsewhere.
+fn log_in(
+    logic: &Running,
+    comet: (&str, u64),
+    key: &str,
+) -> JoinHandle<Result<ConnectReply, Status>> {
+    let (server, epoch) = comet;
+    let mut request = Request::new(ConnectReq {
+        server: server.to_owned(),
+        token: json!({"mid": 7, "key": key}).to_string().into(),
+        connection: Some(connection(epoch, 1)),
+        ..ConnectReq::default()
+    });
+    request.set_timeout(Duration::from_mins(1));
+    let mut client = logic.client.clone();
+    tokio::spawn(async move {
+        client
+            .connect(request)
+            .await
+            .map(tonic::Response::into_inner)
+    })
+}
 
-    fn remove<'a>(&'a self, session: &'a Session) -> Answer<'a, bool> {
-        self.0.remove(session)
-    }
-
-    fn holders<'a>(&'a self, keys: &'a [String]) -> Answer<'a, Vec<Option<Holder>>> {
-        self.0.holders(keys)
-    }
-
-    fn of_mids<'a>(&'a self, mids: &'a [i64]) -> Answer<'a, Vec<Session>> {
-        self.0.of_mids(mids)
-    }
-
-    fn report_rooms<'a>(
-        &'a self,
-        server: &'a str,
-        epoch: Option<u64>,
-        counts: RoomCounts,
-    ) -> Answer<'a, ()> {
-        self.0.report_rooms(server, epoch, counts)
-    }
-
-    fn room_counts(&self) -> Answer<'_, Arc<RoomCounts>> {
-        self.0.room_counts()
-    }
-
-    fn renew_lease<'a>(&'a self, server: &'a str, info: CometInfo) -> Answer<'a, LeaseRenewal> {
-        self.0.renew_lease(server, info)
-    }
-
-    fn leases(&self) -> Answer<'_, Vec<Lease>> {
-        self.0.leases()
-    }
+/// A heartbeat of it, in the same way.
+fn beat(logic: &Running, comet: (&str, u64), key: &str) -> JoinHandle<()> {
+    let (server, epoch) = comet;
+    let request = HeartbeatReq {
+        mid: 7,
+        key: key.to_owned(),
+        server: server.to_owned(),
+        connection: Some(connection(epoch, 1)),
+    };
+    let mut client = logic.client.clone();
+    tokio::spawn(async move { drop(client.heartbeat(request).await.unwrap()) })
 }
 
 #[tokio::test]
 async fn a_login_that_nobody_waits_for_is_taken_back() {
-    let limits = memory::Limits {
-        expire: Duration::from_mins(30),
-        lease: Duration::from_mins(30),
-        max_sessions: 10,
-        max_comets: 10,
-    };
-    let store = Arc::new(Silent(MemorySessions::new(limits, Clock::system())));
-    let sessions: Arc<dyn Sessions> = Arc::clone(&store) as _;
-    let mut running = start_with(LogicStub::builder(config()).sessions(sessions));
-    let comet = CometInfo {
-        epoch: 1,
-        grpc_address: "127.0.0.1:1".to_owned(),
-        ..CometInfo::default()
-    };
-    let renewal = OnlineReq {
-        server: "a".to_owned(),
-        comet: Some(comet),
-        ..OnlineReq::default()
-    };
-    running.client.renew_online(renewal).await.unwrap();
-    let mut login = Request::new(ConnectReq {
-        server: "a".to_owned(),
-        token: br#"{"mid":7,"key":"k"}"#.to_vec().into(),
-        connection: Some(ConnectionRef {
-            epoch: 1,
-            id: 1,
-            ..ConnectionRef::default()
-        }),
-        ..ConnectReq::default()
-    });
-    login.set_timeout(Duration::from_mins(1));
-    let mut client = running.client.clone();
-    let calling = tokio::spawn(async move { client.connect(login).await });
-    until(|| store.0.len() == 1).await;
+    let sessions = Gated::silent();
+    let logic = sessions.start(config());
+    let _comets = two_comets(&logic).await;
+    let calling = log_in(&logic, A, "k");
+    until(|| sessions.store.len() == 1).await;
     calling.abort();
-    until(|| store.0.is_empty()).await;
+    until(|| sessions.store.is_empty()).await;
+}
+
+#[tokio::test]
+async fn of_logins_at_once_that_all_found_room_no_more_come_in_than_may() {
+    let sessions = Gated::before();
+    let logic = sessions.start(one_per_mid(PerMid::Refuse));
+    let _comets = two_comets(&logic).await;
+    let first = log_in(&logic, A, "first");
+    sessions.until_come(1).await;
+    let second = log_in(&logic, B, "second");
+    // Both have counted, and saw nobody.
+    sessions.until_come(2).await;
+    sessions.let_in();
+    within(first).await.unwrap().unwrap();
+    sessions.let_in();
+    let refused = within(second).await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(sessions.store.len(), 1, "nothing is left of it");
+}
+
+#[tokio::test]
+async fn connections_that_are_registered_again_are_counted() {
+    let logic = start(one_per_mid(PerMid::Newest));
+    let (mut a, mut b) = two_comets(&logic).await;
+    // The store knows neither: it has lost them.
+    beat(&logic, B, "newer").await.unwrap();
+    beat(&logic, A, "older").await.unwrap();
+    let kick = a.kick().await;
+    assert_eq!(kick.request.cause, i32::from(Cause::Kicked));
+    assert_eq!(kick.connections(), [("older", 100, 1)]);
+    kick.done(1, &[]);
+    let kicked = logic.metrics().kicked("newest");
+    until(|| kicked.get() == 1).await;
+    b.was_not_kicked();
+}
+
+#[tokio::test]
+async fn of_two_connections_of_a_key_that_are_registered_again_at_once_one_is_closed() {
+    let sessions = Gated::before();
+    let logic = sessions.start(one_per_mid(PerMid::Unlimited));
+    let (mut a, mut b) = two_comets(&logic).await;
+    let first = beat(&logic, A, "k");
+    sessions.until_come(1).await;
+    let second = beat(&logic, B, "k");
+    // The store had neither.
+    sessions.until_come(2).await;
+    sessions.let_in();
+    within(first).await.unwrap();
+    sessions.let_in();
+    within(second).await.unwrap();
+    let kick = a.kick().await;
+    assert_eq!(kick.request.cause, i32::from(Cause::Replaced));
+    assert_eq!(kick.connections(), [("k", 100, 1)]);
+    kick.done(1, &[]);
+    let kicked = logic.metrics().kicked("replaced");
+    until(|| kicked.get() == 1).await;
+    b.was_not_kicked();
 }

@@ -8,6 +8,7 @@
 )]
 
 pub mod lane;
+pub mod store;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,0 +1,151 @@
+//! A store in this process whose registrations wait where a test has them wait.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use logic_stub::{
+    Config, LogicStub,
+    clock::Clock,
+    sessions::{
+        Answer, Holder, Lease, LeaseRenewal, MemorySessions, Registration, Renewal, RoomCounts,
+        Session, Sessions, memory,
+    },
+};
+use protocol::grpc::goim::logic::CometInfo;
+use tokio::sync::Semaphore;
+
+use super::{Running, start_with, until};
+
+/// The store. All but registrations is answered at once.
+pub struct Gated {
+    pub store: MemorySessions,
+    before: Gate,
+    after: Gate,
+}
+
+/// Where registrations wait, in the order in which they come.
+struct Gate {
+    came: AtomicUsize,
+    passes: Semaphore,
+}
+
+impl Gated {
+    /// Its registrations wait before they change anything, until they are [let in](Self::let_in).
+    pub fn before() -> Arc<Self> {
+        Arc::new(Self::new(Gate::closed(), Gate::open()))
+    }
+
+    /// Its registrations change what they change, and then are never answered.
+    pub fn silent() -> Arc<Self> {
+        Arc::new(Self::new(Gate::open(), Gate::closed()))
+    }
+
+    /// A logic-stub whose sessions are here.
+    pub fn start(self: &Arc<Self>, config: Config) -> Running {
+        let sessions = Arc::clone(self) as Arc<dyn Sessions>;
+        start_with(LogicStub::builder(config).sessions(sessions))
+    }
+
+    /// Waits until so many registrations have come, those that were let in among them.
+    pub async fn until_come(&self, count: usize) {
+        until(|| self.before.came.load(Ordering::Relaxed) == count).await;
+    }
+
+    /// Lets one more registration in.
+    pub fn let_in(&self) {
+        self.before.passes.add_permits(1);
+    }
+
+    fn new(before: Gate, after: Gate) -> Self {
+        let limits = memory::Limits {
+            expire: Duration::from_mins(30),
+            lease: Duration::from_mins(30),
+            max_sessions: 10,
+            max_comets: 10,
+        };
+        Self {
+            store: MemorySessions::new(limits, Clock::system()),
+            before,
+            after,
+        }
+    }
+}
+
+impl Gate {
+    fn open() -> Self {
+        Self::with(Semaphore::MAX_PERMITS)
+    }
+
+    fn closed() -> Self {
+        Self::with(0)
+    }
+
+    fn with(passes: usize) -> Self {
+        Self {
+            came: AtomicUsize::new(0),
+            passes: Semaphore::new(passes),
+        }
+    }
+
+    async fn pass(&self) {
+        self.came.fetch_add(1, Ordering::Relaxed);
+        self.passes.acquire().await.unwrap().forget();
+    }
+}
+
+impl Sessions for Gated {
+    fn generation(&self) -> Answer<'_, u64> {
+        self.store.generation()
+    }
+
+    fn register<'a>(&'a self, session: &'a Session) -> Answer<'a, Registration> {
+        Box::pin(async move {
+            self.before.pass().await;
+            let outcome = self.store.register(session).await;
+            self.after.pass().await;
+            outcome
+        })
+    }
+
+    fn renew<'a>(&'a self, session: &'a Session) -> Answer<'a, Renewal> {
+        self.store.renew(session)
+    }
+
+    fn remove<'a>(&'a self, session: &'a Session) -> Answer<'a, bool> {
+        self.store.remove(session)
+    }
+
+    fn holders<'a>(&'a self, keys: &'a [String]) -> Answer<'a, Vec<Option<Holder>>> {
+        self.store.holders(keys)
+    }
+
+    fn of_mids<'a>(&'a self, mids: &'a [i64]) -> Answer<'a, Vec<Session>> {
+        self.store.of_mids(mids)
+    }
+
+    fn report_rooms<'a>(
+        &'a self,
+        server: &'a str,
+        epoch: Option<u64>,
+        counts: RoomCounts,
+    ) -> Answer<'a, ()> {
+        self.store.report_rooms(server, epoch, counts)
+    }
+
+    fn room_counts(&self) -> Answer<'_, Arc<RoomCounts>> {
+        self.store.room_counts()
+    }
+
+    fn renew_lease<'a>(&'a self, server: &'a str, info: CometInfo) -> Answer<'a, LeaseRenewal> {
+        self.store.renew_lease(server, info)
+    }
+
+    fn leases(&self) -> Answer<'_, Vec<Lease>> {
+        self.store.leases()
+    }
+}
