@@ -128,7 +128,8 @@ pub fn guard(addr: SocketAddr, allow_unauthenticated: bool) -> (SocketAddr, Opti
     (moved, Some(text))
 }
 
-/// Accepts connections until `shutdown` is cancelled, handing each to `serve`, which must not block.
+/// Accepts connections until `shutdown` is cancelled, handing each to `serve`, which must not block. An IPv4 peer's address is
+/// an IPv4 address, also where the listener is one of IPv6.
 ///
 /// `on_error` is told of every failed accept. An error of one connection (it was aborted before it was accepted) does
 /// not delay the next; any other, such as having no file descriptors left, is waited out: 10 ms, doubling to 1 s,
@@ -137,10 +138,16 @@ pub async fn accept_loop<F>(
     listener: TcpListener,
     shutdown: CancellationToken,
     on_error: impl Fn(&io::Error),
-    serve: F,
+    mut serve: F,
 ) where
     F: FnMut(TcpStream, SocketAddr),
 {
+    let serve = |stream, peer: SocketAddr| {
+        serve(
+            stream,
+            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+        );
+    };
     run_accepts(|cx| listener.poll_accept(cx), shutdown, on_error, serve).await;
 }
 

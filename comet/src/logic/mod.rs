@@ -133,6 +133,11 @@ impl Logic {
         self.0.epoch
     }
 
+    /// Waits until all names among logic's addresses have been looked up once.
+    pub async fn looked_up(&self) {
+        self.0.targets.looked_up().await;
+    }
+
     /// Asks who a client is by its token. `session` has neither mid nor key yet.
     pub async fn connect(
         &self,

@@ -36,6 +36,8 @@ impl Renewal {
         let mut failures = 0;
         let mut store = Store::default();
         let mut registering = None;
+        // A name that is yet to be looked up is no logic that is away.
+        drop(tokio::time::timeout(period, self.gateway.logic.looked_up()).await);
         loop {
             let result = self.gateway.logic.renew_online(self.request()).await;
             let wait = match &result {
@@ -93,9 +95,11 @@ impl Renewal {
 impl Store {
     /// Whether logic's store has begun anew, or has forgotten this comet, since the last reply.
     fn has_lost_sessions(&mut self, reply: &OnlineReply) -> bool {
+        if reply.store_generation == 0 {
+            return false;
+        }
         let known = std::mem::replace(&mut self.generation, reply.store_generation);
-        let is_anew = known != reply.store_generation || !reply.lease_known;
-        known != 0 && reply.store_generation != 0 && is_anew
+        known != 0 && (known != reply.store_generation || !reply.lease_known)
     }
 }
 
@@ -119,6 +123,8 @@ mod tests {
         assert!(has_lost(reply(8, true)));
         assert!(!has_lost(reply(8, true)));
         assert!(has_lost(reply(8, false)));
+        // goim's logic, for once, and ours after it.
         assert!(!has_lost(reply(0, false)));
+        assert!(has_lost(reply(9, true)));
     }
 }

@@ -32,6 +32,8 @@ const AVOIDED: Duration = Duration::from_secs(2);
 pub(super) struct Targets {
     known: Arc<ArcSwap<Vec<Target>>>,
     next: AtomicUsize,
+    /// Cancelled when all names have been looked up once.
+    looked_up: CancellationToken,
 }
 
 /// One address.
@@ -59,15 +61,24 @@ impl Targets {
             .iter()
             .filter(|text| text.parse::<SocketAddr>().is_err());
         let names: Vec<String> = names.cloned().collect();
-        if !names.is_empty() {
+        let looked_up = CancellationToken::new();
+        if names.is_empty() {
+            looked_up.cancel();
+        } else {
             let (known, period) = (Arc::clone(&known), config.resolve.get());
-            let resolving = resolve(names, addresses, known, period, dial);
+            let resolving = resolve(names, addresses, known, (period, dial), looked_up.clone());
             tokio::spawn(shutdown.run_until_cancelled_owned(resolving));
         }
         Self {
             known,
             next: AtomicUsize::new(0),
+            looked_up,
         }
+    }
+
+    /// Waits until all names have been looked up once.
+    pub(super) async fn looked_up(&self) {
+        self.looked_up.cancelled().await;
     }
 
     /// Each address once, beginning with another every time. Those that did not answer come last.
@@ -112,8 +123,8 @@ async fn resolve(
     names: Vec<String>,
     fixed: BTreeMap<SocketAddr, Target>,
     known: Arc<ArcSwap<Vec<Target>>>,
-    period: Duration,
-    dial: Duration,
+    (period, dial): (Duration, Duration),
+    looked_up: CancellationToken,
 ) {
     let mut last: BTreeMap<String, BTreeMap<SocketAddr, Target>> = BTreeMap::new();
     loop {
@@ -140,6 +151,7 @@ async fn resolve(
                 .map(|(address, target)| (*address, target.clone())),
         );
         known.store(Arc::new(all.into_values().collect()));
+        looked_up.cancel();
         let patience = if known.load().is_empty() {
             period.min(Duration::from_secs(1))
         } else {
