@@ -45,7 +45,7 @@ pub struct Cluster {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// Ways in the place of direct connections.
+/// Ways in the place of direct connections, and what else is not as usual.
 #[derive(Default)]
 pub struct Plan {
     /// Between the logic-stubs and Redis.
@@ -54,6 +54,8 @@ pub struct Plan {
     pub logics: Vec<Way>,
     /// Between the logic-stubs and the second comet.
     pub comet: Option<Way>,
+    /// Further settings of the comets.
+    pub settings: Vec<String>,
 }
 
 impl Cluster {
@@ -86,7 +88,7 @@ impl Cluster {
             cluster.logics.push(logic);
         }
         let direct: Vec<SocketAddr> = cluster.logics.iter().map(|logic| logic.at.grpc).collect();
-        let first = Program::comet(0, &direct, None, &cluster.log).await;
+        let first = Program::comet(0, &direct, None, &plan.settings, &cluster.log).await;
         cluster.comets.push(first);
         let mut by = direct.clone();
         for (index, way) in plan.logics.iter().enumerate() {
@@ -94,7 +96,7 @@ impl Cluster {
             by[index] = way.addr;
         }
         let advertised = plan.comet.as_ref().map(|way| way.addr);
-        let second = Program::comet(1, &by, advertised, &cluster.log).await;
+        let second = Program::comet(1, &by, advertised, &plan.settings, &cluster.log).await;
         if let Some(way) = &plan.comet {
             way.leads_to(second.at.grpc);
         }

@@ -51,11 +51,13 @@ enum Kind {
 }
 
 impl Program {
-    /// A comet that calls `logics`, and tells them to call it at `advertised` or else where it listens.
+    /// A comet that calls `logics`, and tells them to call it at `advertised` or else where it listens. With `further`
+    /// settings.
     pub async fn comet(
         index: usize,
         logics: &[SocketAddr],
         advertised: Option<SocketAddr>,
+        further: &[String],
         log: &Arc<Log>,
     ) -> Self {
         let logics: Vec<String> = logics.iter().map(ToString::to_string).collect();
@@ -68,6 +70,7 @@ impl Program {
             "protocol.svrBytes=1073741824".to_owned(),
             "push.wait=1m".to_owned(),
         ];
+        settings.extend_from_slice(further);
         settings.extend(advertised.map(|address| format!("env.grpcAddress={address}")));
         Self::start(Kind::Comet, format!("comet-{index}"), settings, log).await
     }
@@ -96,6 +99,13 @@ impl Program {
     pub async fn kill(&mut self) {
         self.log.put("test", &format!("kills {}", self.name));
         self.child.kill().await.unwrap();
+    }
+
+    /// Stops the process without ending it, or lets it go on.
+    pub async fn signal(&self, signal: &str) {
+        self.log
+            .put("test", &format!("sends {signal} to {}", self.name));
+        send(&self.child, signal).await;
     }
 
     /// Starts it again where it was.
@@ -173,6 +183,16 @@ impl Default for Log {
             lines: Mutex::default(),
         }
     }
+}
+
+/// Sends a signal to a process.
+pub async fn send(child: &Child, signal: &str) {
+    let pid = child.id().unwrap().to_string();
+    let sent = Command::new("kill")
+        .args(["-s", signal, &pid])
+        .status()
+        .await;
+    assert!(sent.unwrap().success());
 }
 
 /// Starts a program and waits until it says where it listens. An error is the last that it said.

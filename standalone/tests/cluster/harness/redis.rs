@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::program::Log;
+use super::program::{Log, send};
 use crate::support::within;
 
 /// Ends with the value.
@@ -64,12 +64,7 @@ impl Redis {
     /// Stops the process without ending it, or lets it go on.
     pub async fn signal(&self, signal: &str) {
         self.log.put("test", &format!("sends {signal} to redis"));
-        let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill")
-            .args(["-s", signal, &pid])
-            .status()
-            .await;
-        assert!(sent.unwrap().success());
+        send(&self.child, signal).await;
     }
 
     async fn until_up(&mut self) {
