@@ -11,8 +11,6 @@
 //! connection is still there since its comet could not be told, does the first of the two that is registered again keep the
 //! key; the other is closed then, so that one is left in any case.
 
-use std::sync::Arc;
-
 use tonic::Status;
 
 use crate::{
@@ -36,44 +34,12 @@ pub enum LoginError {
     Store(#[from] StoreError),
 }
 
-/// A login that is under way. If its comet hangs up before the answer, the comet has no key to say goodbye with, so the session
-/// is taken back.
-struct Unanswered<'a> {
-    logic: &'a Logic,
-    session: &'a Session,
-    is_answered: bool,
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        // Without a connection, a goodbye would be for whatever the comet has under the key.
-        if self.is_answered || self.session.holder.connection.is_none() {
-            return;
-        }
-        let (sessions, session) = (Arc::clone(&self.logic.sessions), self.session.clone());
-        tokio::spawn(async move {
-            if let Err(error) = sessions.remove(&session).await {
-                tracing::debug!(key = session.key, %error, "a login that nobody waits for is not taken back");
-            }
-        });
-    }
-}
-
 impl Logic {
-    /// Registers a session that has just begun. One that failed because of the store, or that nobody waits for any more, is
-    /// taken back.
+    /// Registers a session that has just begun.
+    ///
+    /// A comet that got no answer asks another logic-stub with the same connection. So a login whose caller has gone stays: it
+    /// may be one that came in elsewhere.
     pub async fn log_in(&self, session: &Session) -> Result<(), LoginError> {
-        let mut login = Unanswered {
-            logic: self,
-            session,
-            is_answered: false,
-        };
-        let outcome = self.register(session).await;
-        login.is_answered = !matches!(outcome, Err(LoginError::Store(_)));
-        outcome
-    }
-
-    async fn register(&self, session: &Session) -> Result<(), LoginError> {
         let refuses = self.config.sessions.per_mid == PerMid::Refuse && session.mid > 0;
         if refuses {
             self.check_room(session).await?;

@@ -1,4 +1,4 @@
-//! Logins, and signs of life, that are under way at once, and those whose comet does not wait for the answer.
+//! Logins, and signs of life, that are under way at once.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -74,19 +74,8 @@ fn beat(logic: &Running, comet: (&str, u64), key: &str) -> JoinHandle<()> {
 }
 
 #[tokio::test]
-async fn a_login_that_nobody_waits_for_is_taken_back() {
-    let sessions = Gated::silent();
-    let logic = sessions.start(config());
-    let _comets = two_comets(&logic).await;
-    let calling = log_in(&logic, A, "k");
-    until(|| sessions.store.len() == 1).await;
-    calling.abort();
-    until(|| sessions.store.is_empty()).await;
-}
-
-#[tokio::test]
 async fn of_logins_at_once_that_all_found_room_no_more_come_in_than_may() {
-    let sessions = Gated::before();
+    let sessions = Gated::closed();
     let logic = sessions.start(one_per_mid(PerMid::Refuse));
     let _comets = two_comets(&logic).await;
     let first = log_in(&logic, A, "first");
@@ -120,7 +109,7 @@ async fn connections_that_are_registered_again_are_counted() {
 
 #[tokio::test]
 async fn of_two_connections_of_a_key_that_are_registered_again_at_once_one_is_closed() {
-    let sessions = Gated::before();
+    let sessions = Gated::closed();
     let logic = sessions.start(one_per_mid(PerMid::Unlimited));
     let (mut a, mut b) = two_comets(&logic).await;
     let first = beat(&logic, A, "k");

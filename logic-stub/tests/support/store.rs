@@ -21,11 +21,10 @@ use tokio::sync::Semaphore;
 
 use super::{Running, start_with, until};
 
-/// The store. All but registrations is answered at once.
+/// The store. All but registrations is done at once.
 pub struct Gated {
     pub store: MemorySessions,
-    before: Gate,
-    after: Gate,
+    gate: Gate,
 }
 
 /// Where registrations wait, in the order in which they come.
@@ -36,13 +35,21 @@ struct Gate {
 
 impl Gated {
     /// Its registrations wait before they change anything, until they are [let in](Self::let_in).
-    pub fn before() -> Arc<Self> {
-        Arc::new(Self::new(Gate::closed(), Gate::open()))
-    }
-
-    /// Its registrations change what they change, and then are never answered.
-    pub fn silent() -> Arc<Self> {
-        Arc::new(Self::new(Gate::open(), Gate::closed()))
+    pub fn closed() -> Arc<Self> {
+        let limits = memory::Limits {
+            expire: Duration::from_mins(30),
+            lease: Duration::from_mins(30),
+            max_sessions: 10,
+            max_comets: 10,
+        };
+        let gate = Gate {
+            came: AtomicUsize::new(0),
+            passes: Semaphore::new(0),
+        };
+        Arc::new(Self {
+            store: MemorySessions::new(limits, Clock::system()),
+            gate,
+        })
     }
 
     /// A logic-stub whose sessions are here.
@@ -53,45 +60,16 @@ impl Gated {
 
     /// Waits until so many registrations have come, those that were let in among them.
     pub async fn until_come(&self, count: usize) {
-        until(|| self.before.came.load(Ordering::Relaxed) == count).await;
+        until(|| self.gate.came.load(Ordering::Relaxed) == count).await;
     }
 
     /// Lets one more registration in.
     pub fn let_in(&self) {
-        self.before.passes.add_permits(1);
-    }
-
-    fn new(before: Gate, after: Gate) -> Self {
-        let limits = memory::Limits {
-            expire: Duration::from_mins(30),
-            lease: Duration::from_mins(30),
-            max_sessions: 10,
-            max_comets: 10,
-        };
-        Self {
-            store: MemorySessions::new(limits, Clock::system()),
-            before,
-            after,
-        }
+        self.gate.passes.add_permits(1);
     }
 }
 
 impl Gate {
-    fn open() -> Self {
-        Self::with(Semaphore::MAX_PERMITS)
-    }
-
-    fn closed() -> Self {
-        Self::with(0)
-    }
-
-    fn with(passes: usize) -> Self {
-        Self {
-            came: AtomicUsize::new(0),
-            passes: Semaphore::new(passes),
-        }
-    }
-
     async fn pass(&self) {
         self.came.fetch_add(1, Ordering::Relaxed);
         self.passes.acquire().await.unwrap().forget();
@@ -105,10 +83,8 @@ impl Sessions for Gated {
 
     fn register<'a>(&'a self, session: &'a Session) -> Answer<'a, Registration> {
         Box::pin(async move {
-            self.before.pass().await;
-            let outcome = self.store.register(session).await;
-            self.after.pass().await;
-            outcome
+            self.gate.pass().await;
+            self.store.register(session).await
         })
     }
 

@@ -144,6 +144,11 @@ async fn a_logic_stub_that_hangs_holds_up_few_logins_and_loses_no_pushes() {
             client.gets(&text).await;
         }
     }
+    // Those whose logins waited are still known, too: the one that hung has not taken back what the other one did.
+    for logic in 0..2 {
+        let answer = cluster.push(logic, "keys", &keys, "to all again").await;
+        assert!(answer.is_taken(), "{answer:?}");
+    }
     note("all is well after it goes on", goes_on.elapsed());
     traffic.end().await.is_none();
 }
