@@ -1,11 +1,10 @@
-//! goim's `Logic` service as a comet calls it, and the HTTP API's view of what comets say.
+//! goim's `Logic` service as a comet calls it.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod support;
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +14,12 @@ use logic_stub::{Business, LogicStub, clock::Clock};
 use parking_lot::Mutex;
 use protocol::grpc::goim::{
     logic::{
-        CometInfo, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, NodesReq, OnlineReq,
-        ReceiveReq, logic_client::LogicClient,
+        ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, OnlineReq, ReceiveReq,
+        logic_client::LogicClient,
     },
     protocol::Proto,
 };
-use serde_json::json;
-use support::{Running, config, start, start_with};
+use support::{Running, config, connection, info, start, start_with};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, codec::CompressionEncoding, transport::Endpoint};
 use tonic_health::pb::{
@@ -31,23 +29,6 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
-
-fn connection(epoch: u64, id: u64) -> ConnectionRef {
-    ConnectionRef {
-        epoch,
-        id,
-        ..ConnectionRef::default()
-    }
-}
-
-fn info(epoch: u64) -> CometInfo {
-    CometInfo {
-        epoch,
-        grpc_address: "127.0.0.1:1".to_owned(),
-        weight: 10,
-        ..CometInfo::default()
-    }
-}
 
 /// A logic-stub whose store goes by a clock that the test moves.
 fn start_with_clock() -> (Running, impl Fn(Duration)) {
@@ -267,156 +248,6 @@ async fn compressed_reports_are_taken() {
     };
     let reply = client.renew_online(request).await.unwrap().into_inner();
     assert_eq!(reply.all_room_count.len(), 1_000);
-}
-
-#[tokio::test]
-async fn online_shows_rooms_and_totals() {
-    let logic = start(config());
-    let counted = |connections, client_addresses| CometInfo {
-        connections,
-        client_addresses,
-        ..info(1)
-    };
-    let rooms = [
-        ("live://1", 2),
-        ("live://2", 5),
-        ("live://3", 5),
-        ("video://1", 9),
-        ("odd", 100),
-    ];
-    logic
-        .renew("a", Some(counted(20, 10)), &rooms)
-        .await
-        .unwrap();
-    logic
-        .renew("b", Some(counted(3, 2)), &[("live://1", 1)])
-        .await
-        .unwrap();
-
-    assert_eq!(
-        logic.get("/goim/online/total").await,
-        json!({"ip_count": 12, "conn_count": 23})
-    );
-    assert_eq!(
-        logic.get("/goim/online/top?type=live&limit=2").await,
-        json!([{"room_id": "2", "count": 5}, {"room_id": "3", "count": 5}])
-    );
-    assert_eq!(
-        logic.get("/goim/online/top?type=live&limit=100").await,
-        json!([{"room_id": "2", "count": 5}, {"room_id": "3", "count": 5}, {"room_id": "1", "count": 3}])
-    );
-    assert_eq!(
-        logic.get("/goim/online/top?type=none&limit=1").await,
-        json!([])
-    );
-    assert_eq!(
-        logic
-            .get("/goim/online/room?type=live&rooms=1&rooms=9")
-            .await,
-        json!({"1": 3, "9": 0})
-    );
-    for (path, message) in [
-        ("top?limit=1", "parameter type is missing"),
-        ("top?type=live", "parameter limit is missing"),
-        ("top?type=live&limit=0", "parameter limit: must be above 0"),
-        (
-            "top?type=live&limit=-1",
-            "parameter limit: \"-1\": invalid digit found in string",
-        ),
-        (
-            "top?type=live&limit=10001",
-            "parameter limit: at most 10000",
-        ),
-        ("room?rooms=1", "parameter type is missing"),
-        ("room?type=live", "parameter rooms is missing"),
-    ] {
-        let (status, answer) = logic
-            .http("GET", &format!("/goim/online/{path}"), b"")
-            .await;
-        assert_eq!(
-            (status, answer),
-            (200, json!({"code": -400, "message": message}))
-        );
-    }
-}
-
-#[tokio::test]
-async fn nodes_are_weighed_and_listed() {
-    struct Somewhere;
-    impl Business for Somewhere {
-        fn province(&self, address: IpAddr) -> Option<String> {
-            address.is_loopback().then(|| "Shanghai".to_owned())
-        }
-    }
-    let mut config = config();
-    config.node.host_domain = ".example.org".into();
-    config.node.default_domain = "default.example.org".into();
-    config
-        .regions
-        .insert("sh".to_owned(), vec!["Shanghai".to_owned()]);
-    let logic = start_with(LogicStub::builder(config).business(Arc::new(Somewhere)));
-    assert_eq!(logic.get("/goim/nodes/instances").await, json!([]));
-    let weighted = logic.get("/goim/nodes/weighted").await;
-    assert_eq!(
-        weighted,
-        json!({
-            "domain": "default.example.org", "tcp_port": 3101, "ws_port": 3102, "wss_port": 3103,
-            "heartbeat": 240, "heartbeat_max": 2, "nodes": ["default.example.org"],
-            "backoff": {"max_delay": 300, "base_delay": 3, "factor": 1.8, "jitter": 0.3},
-        })
-    );
-
-    for (server, region, offline) in [("c1", "bj", false), ("c2", "sh", false), ("c3", "sh", true)]
-    {
-        let addresses = vec![format!("{server}-v4"), format!("{server}-v6")];
-        let comet = CometInfo {
-            region: region.to_owned(),
-            addresses,
-            offline,
-            hostname: format!("{server}-host"),
-            connections: 3,
-            client_addresses: 2,
-            version: "1".to_owned(),
-            ..info(1)
-        };
-        logic.renew(server, Some(comet), &[]).await.unwrap();
-    }
-    let web = logic.get("/goim/nodes/weighted?platform=web").await;
-    assert_eq!(
-        web["nodes"],
-        json!(["c2-host.example.org", "c1-host.example.org"])
-    );
-    let app = logic.get("/goim/nodes/weighted?platform=android").await;
-    assert_eq!(app["nodes"], json!(["c2-v4", "c2-v6", "c1-v4", "c1-v6"]));
-    let request = NodesReq {
-        platform: "web".to_owned(),
-        client_ip: "192.0.2.1".to_owned(),
-    };
-    let reply = logic
-        .client
-        .clone()
-        .nodes(request)
-        .await
-        .unwrap()
-        .into_inner();
-    // From nowhere, and c2 has been offered twice.
-    assert_eq!(reply.nodes, ["c1-host.example.org", "c2-host.example.org"]);
-    assert_eq!((reply.tcp_port, reply.heartbeat), (3101, 240));
-
-    let instances = logic.get("/goim/nodes/instances").await;
-    assert_eq!(instances.as_array().unwrap().len(), 3);
-    let mut third = instances[2].clone();
-    assert!(third["latest_timestamp"].take().as_u64().unwrap() > 1_700_000_000_000_000_000);
-    assert_eq!(
-        third,
-        json!({
-            "region": "sh", "zone": "", "env": "", "appid": "goim.comet", "hostname": "c3-host",
-            "addrs": ["grpc://127.0.0.1:1"], "version": "1", "latest_timestamp": null,
-            "metadata": {
-                "addrs": "c3-v4,c3-v6", "conn_count": "3", "ip_count": "2", "offline": "true", "weight": "10",
-            },
-        })
-    );
 }
 
 #[tokio::test]

@@ -70,6 +70,16 @@ pub struct Running {
     _guard: DropGuard,
 }
 
+/// What a comet that started at `epoch` says of itself.
+pub fn info(epoch: u64) -> CometInfo {
+    CometInfo {
+        epoch,
+        grpc_address: "127.0.0.1:1".to_owned(),
+        weight: 10,
+        ..CometInfo::default()
+    }
+}
+
 /// The default configuration on ports of its own.
 pub fn config() -> Config {
     let mut config = Config::default();
