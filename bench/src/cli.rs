@@ -2,17 +2,21 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::ensure;
 use clap::{Parser, Subcommand};
 
 use crate::{
     doors::Door,
     limit::{self, LimitArgs, SinkArgs},
-    logic, pusher,
+    logic,
+    million::{self, AgentArgs, MillionArgs},
+    pusher,
     report::{self, ReportArgs},
     scenario::{
         Bench, Row, Timing, churn,
         fanout::{self, Pushes},
         heartbeats, idle, logins, mix, overload, slow,
+        soak::{self, SoakArgs},
     },
     server::ServerArgs,
 };
@@ -135,6 +139,16 @@ enum Command {
         #[command(flatten)]
         pushes: Pushes,
     },
+    /// All of it together for minutes; ends with the memory and the files that the server began with.
+    Soak {
+        #[command(flatten)]
+        soak: SoakArgs,
+    },
+    /// Many comets that are started here, and one broadcast to a million connections.
+    Million {
+        #[command(flatten)]
+        million: MillionArgs,
+    },
     /// The bare loop of writes that no server can beat.
     Limit {
         #[command(flatten)]
@@ -150,6 +164,12 @@ enum Command {
         /// Where it listens.
         #[arg(long, default_value = "127.0.0.1:3119")]
         listen: SocketAddr,
+    },
+    /// A process of clients of `million`.
+    #[command(hide = true)]
+    Agent {
+        #[command(flatten)]
+        agent: AgentArgs,
     },
     /// The receiver of the bare loop.
     #[command(hide = true)]
@@ -168,6 +188,20 @@ impl Cli {
             Command::Report { report } => {
                 let json = self.json.as_deref();
                 pusher::block_on_local(report::publish(report, &self.server, self.timing, json))?
+            }
+            Command::Agent { agent } => pusher::block_on_local(million::serve(*agent))?,
+            Command::Million { million } => {
+                let row = pusher::block_on_local(million::run(million, &self.server))??;
+                self.tell_whole(&row)
+            }
+            Command::Soak { soak } => {
+                let row = pusher::block_on_local(async {
+                    let mut bench = Bench::start(&self.server, self.threads, self.timing)?;
+                    let row = soak::run(&bench, soak).await?;
+                    bench.server.check()?;
+                    anyhow::Ok(row)
+                })??;
+                self.tell_whole(&row)
             }
             Command::Limit { limit } => self.tell(&[limit::run(limit)?]),
             _ => {
@@ -210,6 +244,9 @@ impl Cli {
             Command::Mix { pushes, rooms } => mix::run(&bench, pushes, *rooms).await?,
             Command::Overload { pushes } => return overload::run(&bench, pushes).await,
             Command::Report { .. }
+            | Command::Million { .. }
+            | Command::Soak { .. }
+            | Command::Agent { .. }
             | Command::Limit { .. }
             | Command::Logic { .. }
             | Command::Discard { .. } => {
@@ -217,6 +254,13 @@ impl Cli {
             }
         };
         Ok(vec![row])
+    }
+
+    /// Tells a result in which nothing may be wrong.
+    fn tell_whole(&self, row: &Row) -> anyhow::Result<()> {
+        self.tell(std::slice::from_ref(row))?;
+        ensure!(row.faults() == 0, "{} faults", row.faults());
+        Ok(())
     }
 
     fn tell(&self, rows: &[Row]) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 //! - [`clients`]: the connections, on threads of their own that cost little
 //! - [`pusher`]: pushes over gRPC, at a rate or with a window
 //! - [`scenario`]: what is measured
+//! - [`million`]: many comets and many processes of clients
 //! - [`limit`]: the bare loop of `send()` that results stand beside
 //! - [`logic`]: a minimal logic, for servers that need one
 //! - [`server`]: where the server is, or how it is started
@@ -19,6 +20,7 @@ pub mod doors;
 pub mod limit;
 pub mod logic;
 pub mod measure;
+pub mod million;
 pub mod pusher;
 pub mod report;
 pub mod scenario;

@@ -90,7 +90,7 @@ impl Processes {
 }
 
 /// What a machine is, for published figures. Nothing that names it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The model of its processors.
     pub processor: String,

@@ -82,10 +82,58 @@ impl Server {
     }
 
     fn start(comet: &Path, set: &[String]) -> anyhow::Result<Self> {
-        let [tcp, websocket, grpc, logic] = free_addresses()?;
-        let this = std::env::current_exe()?;
-        let logic_process =
-            Running::start(Command::new(this).args(["logic", "--listen", &logic.to_string()]))?;
+        let logic = Logic::start()?;
+        let comet = Comet::start(comet, set, logic.address)?;
+        Ok(Self {
+            doors: comet.doors,
+            processes: Processes::new(vec![comet.process.0.id()]),
+            grpc: Some(comet.grpc),
+            children: vec![comet.process, logic.process],
+        })
+    }
+
+    /// An error if a process that was started here has ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.children.iter_mut().try_for_each(Running::check)
+    }
+}
+
+/// A minimal logic that was started here.
+#[derive(Debug)]
+pub struct Logic {
+    /// Where comets reach it.
+    pub address: SocketAddr,
+    /// Itself.
+    pub process: Running,
+}
+
+impl Logic {
+    /// Starts one and waits until it listens.
+    pub fn start() -> anyhow::Result<Self> {
+        let [address] = free_addresses()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut process =
+            Running::start(command.args(["logic", "--listen", &address.to_string()]))?;
+        wait_until_open(address, &mut process)?;
+        Ok(Self { address, process })
+    }
+}
+
+/// A comet that was started here.
+#[derive(Debug)]
+pub struct Comet {
+    /// Where clients come in.
+    pub doors: Doors,
+    /// Where pushes go.
+    pub grpc: SocketAddr,
+    /// Itself.
+    pub process: Running,
+}
+
+impl Comet {
+    /// Starts one with these keys of its configuration and waits until all its doors are open.
+    pub fn start(comet: &Path, set: &[String], logic: SocketAddr) -> anyhow::Result<Self> {
+        let [tcp, websocket, grpc] = free_addresses()?;
         let own = [
             format!("tcp.bind={tcp}"),
             format!("websocket.bind={websocket}"),
@@ -97,26 +145,18 @@ impl Server {
         for key in own.iter().chain(set) {
             command.args(["--set", key]);
         }
-        let comet_process = Running::start(command.env("RUST_LOG", "warn"))?;
-        let processes = Processes::new(vec![comet_process.0.id()]);
-        let mut children = vec![comet_process, logic_process];
-        for address in [logic, tcp, websocket, grpc] {
-            wait_until_open(address, &mut children)?;
+        let mut process = Running::start(command.env("RUST_LOG", "warn"))?;
+        for address in [tcp, websocket, grpc] {
+            wait_until_open(address, &mut process)?;
         }
         Ok(Self {
             doors: Doors {
                 tcp: Some(tcp),
                 websocket: Some(websocket),
             },
-            processes,
-            grpc: Some(grpc),
-            children,
+            grpc,
+            process,
         })
-    }
-
-    /// An error if a process that was started here has ended.
-    pub fn check(&mut self) -> anyhow::Result<()> {
-        self.children.iter_mut().try_for_each(Running::check)
     }
 }
 
@@ -127,7 +167,15 @@ pub struct Running(pub Child);
 impl Running {
     /// Starts it, without input and output. Its errors come out with ours.
     pub fn start(command: &mut Command) -> anyhow::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
+    /// Starts it with pipes as its input and output, which are its child's `stdin` and `stdout`.
+    pub fn start_with_pipes(command: &mut Command) -> anyhow::Result<Self> {
+        Self::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()))
+    }
+
+    fn spawn(command: &mut Command) -> anyhow::Result<Self> {
         let program = command.get_program().to_owned();
         let child = command.spawn();
         Ok(Self(child.with_context(|| {
@@ -163,10 +211,10 @@ pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     Ok(addresses)
 }
 
-fn wait_until_open(address: SocketAddr, children: &mut [Running]) -> anyhow::Result<()> {
+fn wait_until_open(address: SocketAddr, process: &mut Running) -> anyhow::Result<()> {
     let started = Instant::now();
     while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-        children.iter_mut().try_for_each(Running::check)?;
+        process.check()?;
         ensure!(started.elapsed() < PATIENCE, "{address} does not open");
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -3,11 +3,12 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::SocketAddr,
+    time::Duration,
 };
 
 use mio::net::TcpStream;
 use protocol::{codec::Header, op};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 
 use super::{
@@ -158,6 +159,14 @@ impl Connection {
         };
         self.since = measure::now();
         self.send(&self.door.wrap(&header.to_bytes(0)))
+    }
+
+    /// Closes it without the states in which a connection waits for its last packets.
+    pub(super) fn reset(self) {
+        // A socket that has ended has nothing to wait for.
+        SockRef::from(&self.socket)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap_or(());
     }
 
     /// Whether it is logged in.

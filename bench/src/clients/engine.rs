@@ -264,6 +264,14 @@ impl Engine {
                 }
                 Reply::Done
             }
+            Task::Reset { first, count } => {
+                for at in self.own(first, count) {
+                    if let Some(slot) = self.slots[at].take() {
+                        slot.connection.reset();
+                    }
+                }
+                Reply::Done
+            }
             Task::Begin {
                 members,
                 groups,

@@ -108,6 +108,13 @@ pub enum Task {
         /// How many.
         count: u32,
     },
+    /// Close so that the kernel forgets the connection at once, at both ends.
+    Reset {
+        /// The first.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
     /// A new series of pushes begins: connection n of the first `members` is in the group `n % groups`, the others are in none.
     Begin {
         /// How many are in groups.
@@ -184,7 +191,7 @@ struct Order {
 }
 
 /// Addresses of this machine that clients of loopback come from, in turn: each has about 28,000 ports.
-const SOURCES: u32 = 64;
+pub const SOURCES: u32 = 250;
 
 impl Fleet {
     /// Starts the threads: connection n belongs to thread `n % threads`.

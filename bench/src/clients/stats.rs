@@ -1,6 +1,7 @@
 //! What a thread of clients has counted.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 /// Latencies above this count as this: nanoseconds.
 const MAX_LATENCY: u64 = 120_000_000_000;
@@ -120,7 +121,7 @@ impl Opened {
 }
 
 /// What connections have and have not received.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Messages that they should have.
     pub expected: u64,

@@ -4,6 +4,7 @@
 //! a Raw as goim's job does).
 
 mod gate;
+pub mod once;
 mod streaming;
 mod unary;
 

@@ -2,7 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{doors::Door, limit::LimitArgs, pusher::Via, scenario::fanout::Pushes};
+use crate::{
+    doors::Door,
+    limit::LimitArgs,
+    million::MillionArgs,
+    pusher::Via,
+    scenario::{fanout::Pushes, soak::SoakArgs},
+};
 
 /// Something that is measured.
 #[derive(Debug, Clone)]
@@ -19,6 +25,18 @@ pub struct Case {
     pub goim: &'static str,
     /// It takes long and is measured no more often than this.
     pub at_most: usize,
+    /// It is measured only where its whole name is given: it needs much of a machine or of time, and stands beside no limit.
+    pub by_hand: bool,
+}
+
+impl Case {
+    /// Whether it is among those that are asked for by the beginnings of their names; by none, all are but those by hand.
+    pub fn is_asked_for(&self, only: &[String]) -> bool {
+        if self.by_hand {
+            return only.contains(&self.id);
+        }
+        only.is_empty() || only.iter().any(|name| self.id.starts_with(name))
+    }
 }
 
 /// What is done.
@@ -46,6 +64,10 @@ pub enum Work {
     Mix(Pushes, u32),
     /// More than can be delivered.
     Overload(Pushes),
+    /// Many comets.
+    Million(MillionArgs),
+    /// All of it for a long time.
+    Soak(SoakArgs),
 }
 
 /// What a result is measured by.
@@ -93,6 +115,7 @@ pub fn all() -> Vec<Case> {
     keys(&mut cases);
     sessions(&mut cases);
     hardships(&mut cases);
+    by_hand(&mut cases);
     cases
 }
 
@@ -113,6 +136,7 @@ fn case(id: impl Into<String>, work: Work, goim: &'static str, targets: &[Target
         targets: targets.to_vec(),
         goim,
         at_most: usize::MAX,
+        by_hand: false,
     }
 }
 
@@ -333,5 +357,39 @@ fn hardships(cases: &mut Vec<Case>) {
             at_most: 1,
             ..search
         });
+    }
+}
+
+fn by_hand(cases: &mut Vec<Case>) {
+    let small = [Target::Bytes(1024.0), Target::NoFault];
+    let works = [
+        ("million", Work::Million(MillionArgs::default()), &small[..]),
+        ("soak", Work::Soak(SoakArgs::default()), &small[1..]),
+    ];
+    for (id, work, targets) in works {
+        cases.push(Case {
+            at_most: 1,
+            by_hand: true,
+            ..case(id, work, "", targets)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_by_hand_must_be_named_in_full() {
+        let asked = |only: &[&str]| {
+            let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
+            let cases = all().into_iter().filter(|case| case.is_asked_for(&only));
+            cases.map(|case| case.id).collect::<Vec<_>>()
+        };
+        let has = |ids: &[String], id: &str| ids.iter().any(|it| it == id);
+        assert!(has(&asked(&[]), "mix") && !has(&asked(&[]), "million"));
+        assert!(!has(&asked(&[]), "soak"));
+        assert_eq!(asked(&["mi"]), ["mix"]);
+        assert_eq!(asked(&["million", "soak"]), ["million", "soak"]);
     }
 }

@@ -47,7 +47,16 @@ const REPEAT: &str = "
 ## Repeat it
 
 `make bench` builds comet and `comet-bench` as published (profile `dist`), runs all of this and writes this page. It takes about an hour
-on a machine that should have nothing else to do. Another server is measured by its addresses and its process:
+on a machine that should have nothing else to do. Two cases are left out of it unless they are named: `million` starts some fifty comets
+and as many processes of clients, and needs about 12 GiB of memory; `soak` takes a quarter of an hour. Their results come into the same
+page from a file of their own:
+
+```sh
+comet-bench --comet PATH --json target/more.json report --only million --only soak --raise-conntrack
+comet-bench report --from target/benchmarks.json --from target/more.json
+```
+
+Another server is measured by its addresses and its process:
 
 ```sh
 comet-bench --tcp 127.0.0.1:3101 --websocket 127.0.0.1:3102 --grpc 127.0.0.1:3109 --pid 4711 room --window 8

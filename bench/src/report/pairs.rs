@@ -7,9 +7,10 @@ use crate::{
     doors::Door,
     limit,
     measure::real,
+    million,
     scenario::{
         Bench, Row, Timing, churn, fanout, heartbeats, idle, idle::Curve, logins, mix, overload,
-        progress, slow,
+        progress, slow, soak,
     },
     server::ServerArgs,
 };
@@ -62,6 +63,9 @@ pub async fn measure(
     pairs: usize,
 ) -> anyhow::Result<Measured> {
     progress(&format!("{}:", case.id));
+    if let Some(row) = by_itself(&case.work, server, timing).await? {
+        return Ok(judge(case, vec![vec![row]], Vec::new()));
+    }
     let pairs = pairs.min(case.at_most).max(1);
     let mut runs: Vec<Vec<Row>> = Vec::new();
     let mut memory = Vec::new();
@@ -91,6 +95,24 @@ pub async fn measure(
     Ok(judge(case, runs, memory))
 }
 
+/// Work that stands beside no limit; nothing of any other.
+async fn by_itself(
+    work: &Work,
+    server: &ServerArgs,
+    timing: Timing,
+) -> anyhow::Result<Option<Row>> {
+    Ok(match work {
+        Work::Million(args) => Some(million::run(args, server).await?),
+        Work::Soak(args) => {
+            let mut bench = Bench::start(server, 1, timing)?;
+            let row = soak::run(&bench, args).await?;
+            bench.server.check()?;
+            Some(row)
+        }
+        _ => None,
+    })
+}
+
 async fn run(bench: &Bench, work: &Work) -> anyhow::Result<(Vec<Row>, Curve)> {
     let row = match work {
         Work::Rooms(pushes, rooms) => fanout::rooms(bench, pushes, *rooms).await?,
@@ -106,6 +128,8 @@ async fn run(bench: &Bench, work: &Work) -> anyhow::Result<(Vec<Row>, Curve)> {
             return Ok((overload::run(bench, pushes).await?, Curve::default()));
         }
         Work::Idle(door) => return idling(bench, *door).await,
+        // Of these `by_itself` has told.
+        Work::Million(_) | Work::Soak(_) => return Ok((Vec::new(), Curve::default())),
     };
     Ok((vec![row], Curve::default()))
 }
@@ -142,9 +166,7 @@ fn judge(case: &Case, runs: Vec<Vec<Row>>, memory: Vec<(u32, u64)>) -> Measured 
 
 fn reach(target: Target, of_limit: Option<f64>, rows: &[Row]) -> Verdict {
     let first = rows.first();
-    let faults = rows.iter().map(|row| {
-        row.lost + row.refused + row.duplicated + row.reordered + row.strays + row.gone + row.stalls
-    });
+    let faults = rows.iter().map(Row::faults);
     let untold = rows
         .iter()
         .map(|row| row.lost.abs_diff(row.told.unwrap_or(0)));
@@ -214,6 +236,7 @@ fn median_row(rows: &[&Row]) -> Row {
         strays: sum(|row| row.strays),
         gone: sum(|row| row.gone),
         stalls: sum(|row| row.stalls),
+        kept: sum(|row| row.kept),
         per_second: of(|row| Some(row.per_second)).unwrap_or(0.0),
         pushes_per_second: of(|row| row.pushes_per_second),
         server_cpu: of(|row| row.server_cpu),

@@ -48,6 +48,7 @@ pub(super) fn faults(row: &Row) -> Vec<String> {
         (row.strays, "for someone else"),
         (row.gone, "connections closed by the server"),
         (row.stalls, "times nothing moved"),
+        (row.kept, "open files or MiB too many at the end"),
     ];
     let mut faults: Vec<String> = counts
         .iter()

@@ -10,6 +10,7 @@ pub mod mix;
 pub mod overload;
 mod series;
 pub mod slow;
+pub mod soak;
 
 use std::time::Duration;
 
@@ -156,6 +157,8 @@ pub struct Row {
     pub gone: u64,
     /// How often nothing moved for seconds.
     pub stalls: u64,
+    /// What the server still holds after all connections were closed: open files, and MiB of memory beyond what is tolerated.
+    pub kept: u64,
     /// Messages (logins, heartbeats) a second, all connections together.
     pub per_second: f64,
     /// Pushes a second that were asked for or made.
@@ -194,6 +197,20 @@ pub struct Row {
     /// What else there is to say.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
+}
+
+impl Row {
+    /// All that should not be.
+    pub fn faults(&self) -> u64 {
+        self.lost
+            + self.refused
+            + self.duplicated
+            + self.reordered
+            + self.strays
+            + self.gone
+            + self.stalls
+            + self.kept
+    }
 }
 
 /// A histogram's quantile in milliseconds.
