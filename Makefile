@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test lint test-tools test-deploy fmt bench
+.PHONY: run test lint test-tools test-deploy fmt bench bench-check bench-reference
 
 run:
 	$(CARGO) run --release
@@ -31,3 +31,10 @@ fmt:
 bench:
 	$(CARGO) build --profile dist -p comet -p bench
 	target/dist/comet-bench --comet target/dist/comet report
+
+# Instruction counts against scripts/bench-counts.reference, on however busy a machine: fails at 10 % more.
+bench-check:
+	./scripts/bench-counts check
+
+bench-reference:
+	./scripts/bench-counts reference
