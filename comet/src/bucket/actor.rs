@@ -20,7 +20,7 @@ use crate::{
     close::{CloseReason, CloseWhen, Farewell},
 };
 
-/// Logins, goodbyes and the like that are taken in one turn. They are short: 64 stay well below a slice's 2 ms.
+/// Logins, goodbyes and the like that are taken in one turn. They are short: 64 take no longer than a slice.
 const BATCH: usize = 64;
 
 /// Pushes to many that are looked at together, to be joined.

@@ -72,7 +72,7 @@ impl Default for Bucket {
             size: 0,
             inbox: 1024,
             control: 1024,
-            slice: 256,
+            slice: 32,
             join_messages: 64,
             join_bytes: 32 << 10,
         }
