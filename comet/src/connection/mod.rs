@@ -13,6 +13,7 @@ mod greeting;
 mod online;
 
 use std::{
+    io::{self, ErrorKind, Read as _},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -21,7 +22,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::{net::TcpStream, time::Instant};
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream, time::Instant};
 
 use self::online::Online;
 use crate::{
@@ -198,12 +200,27 @@ fn read<R>(
         return Ok(None);
     };
     let mut buffer = gateway.round.buffer();
-    match socket.try_read(&mut buffer) {
+    match read_once(socket, &mut buffer) {
         Ok(0) => Err(CloseReason::PeerClosed),
         Ok(count) => Ok(Some(intake.feed(&mut buffer[..count], handle))),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(_) => Err(CloseReason::SocketError),
     }
+}
+
+/// Reads what is there. If that is less than fits, the socket is empty, and no second call is needed to find that out.
+fn read_once(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut count = None;
+    let outcome = socket.try_io(Interest::READABLE, || {
+        let read = (&*SockRef::from(socket)).read(buffer)?;
+        count = Some(read);
+        if read < buffer.len() {
+            // It forgets that the socket was readable; what came since wakes the task again.
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    count.map_or_else(|| outcome.map(|()| 0), Ok)
 }
 
 /// Answers to one client that go out together.
