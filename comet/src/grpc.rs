@@ -52,6 +52,8 @@ pub(crate) async fn serve(
     };
     let server = Server::builder()
         .max_concurrent_streams(config.max_streams)
+        // A caller that gives up many calls at once is slow, not hostile: h2 would close its connection after 20.
+        .http2_max_pending_accept_reset_streams(Some(config.max_streams as usize))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))

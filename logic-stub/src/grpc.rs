@@ -65,6 +65,8 @@ pub async fn serve(
     Server::builder()
         .timeout(config.timeout.get())
         .max_concurrent_streams(config.max_streams)
+        // A caller that gives up many calls at once is slow, not hostile: h2 would close its connection after 20.
+        .http2_max_pending_accept_reset_streams(Some(config.max_streams as usize))
         .http2_keepalive_interval(Some(config.keep_alive_interval.get()))
         .http2_keepalive_timeout(Some(config.keep_alive_timeout.get()))
         .initial_stream_window_size(WINDOW)
