@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use crate::{gathered::Gathered, listen::accept_loop};
+use crate::listen::accept_loop;
 
 /// A stream of connections, at most so many at once: one over the bound is closed.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Incoming {
 /// A connection that counts until it is dropped.
 #[derive(Debug)]
 pub struct Peer {
-    stream: Gathered<TcpStream>,
+    stream: TcpStream,
     address: SocketAddr,
     _permit: OwnedSemaphorePermit,
 }
@@ -57,7 +57,7 @@ impl Incoming {
                 };
                 settle(&stream, stuck);
                 drop(hand_over.try_send(Peer {
-                    stream: Gathered::new(stream),
+                    stream,
                     address,
                     _permit: permit,
                 }));
@@ -93,7 +93,7 @@ impl Connected for Peer {
 
     fn connect_info(&self) -> TcpConnectInfo {
         TcpConnectInfo {
-            local_addr: self.stream.get_ref().local_addr().ok(),
+            local_addr: self.stream.local_addr().ok(),
             remote_addr: Some(self.address),
         }
     }

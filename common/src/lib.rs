@@ -14,7 +14,6 @@
 
 pub mod backoff;
 pub mod config;
-pub mod gathered;
 pub mod health;
 pub mod incoming;
 pub mod listen;

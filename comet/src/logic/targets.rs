@@ -12,10 +12,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use common::gathered::Gathered;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
@@ -168,21 +166,15 @@ fn insert(addresses: &mut BTreeMap<SocketAddr, Target>, address: SocketAddr, dia
         Ok(endpoint) => {
             let channel = endpoint
                 .connect_timeout(dial)
+                .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEPALIVE)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .keep_alive_while_idle(true)
                 .initial_stream_window_size(16 << 20)
                 .initial_connection_window_size(16 << 20)
-                .connect_with_connector_lazy(tower::service_fn(move |_| dial_gathered(address)));
+                .connect_lazy();
             addresses.insert(address, Target::new(channel));
         }
         Err(error) => tracing::error!(%address, %error, "an address of logic makes no URL"),
     }
-}
-
-/// A connection on which calls that begin together are written together.
-async fn dial_gathered(address: SocketAddr) -> std::io::Result<TokioIo<Gathered<TcpStream>>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(TokioIo::new(Gathered::new(stream)))
 }
