@@ -8,7 +8,7 @@ use clap::Parser;
 use comet::{Comet, Config, config::SPEC};
 use common::{
     config::{self, Loaded, Sources},
-    health, shutdown, telemetry,
+    files, health, shutdown, telemetry,
     version::version,
 };
 use prometheus_client::registry::Registry;
@@ -136,6 +136,9 @@ fn start(flags: Flags) -> anyhow::Result<()> {
     if check_config {
         println!("the configuration is valid");
         return Ok(());
+    }
+    if let Err(error) = files::raise_bound() {
+        tracing::warn!(%error, "the bound on open files stays as it is");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

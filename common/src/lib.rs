@@ -14,6 +14,7 @@
 
 pub mod backoff;
 pub mod config;
+pub mod files;
 pub mod health;
 pub mod incoming;
 pub mod listen;

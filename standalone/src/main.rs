@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use common::{
     config::{self, Loaded, Sources},
-    health, shutdown, telemetry,
+    files, health, shutdown, telemetry,
     version::version,
 };
 use standalone::{Config, Standalone, config::SPEC};
@@ -59,6 +59,9 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     if flags.check_config {
         println!("the configuration is valid");
         return Ok(());
+    }
+    if let Err(error) = files::raise_bound() {
+        tracing::warn!(%error, "the bound on open files stays as it is");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
