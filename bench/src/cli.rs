@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     doors::Door,
+    files,
     limit::{self, LimitArgs, SinkArgs},
     logic,
     million::{self, AgentArgs, MillionArgs},
@@ -182,6 +183,7 @@ enum Command {
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> anyhow::Result<()> {
+        files::raise()?;
         match &self.command {
             Command::Discard { sink } => limit::discard(sink),
             Command::Logic { listen } => pusher::block_on_local(logic::serve(*listen))?,

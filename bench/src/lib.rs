@@ -11,12 +11,14 @@
 //! - [`logic`]: a minimal logic, for servers that need one
 //! - [`server`]: where the server is, or how it is started
 //! - [`measure`]: CPU time, memory, clocks
+//! - [`files`]: as many connections as the system allows
 //! - [`report`]: tables, JSON, curves
 //! - [`cli`]: the command line
 
 pub mod cli;
 pub mod clients;
 pub mod doors;
+pub mod files;
 pub mod limit;
 pub mod logic;
 pub mod measure;

@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::{
     sequence::{Arrival, Sequence},
     stats::Stats,
-    window::Window,
+    window::{MAX_WINDOW, Window},
 };
 use crate::{
     DATA,
@@ -53,6 +53,8 @@ enum Stage {
 pub(super) struct Counts {
     pub(super) stats: Stats,
     pub(super) window: Window,
+    /// Messages that may overtake another without its being taken as lost.
+    pub(super) reach: u64,
     /// What is sent earlier belongs to another series.
     pub(super) series_from: u64,
     /// What comes earlier is no measurement.
@@ -125,7 +127,13 @@ impl Connection {
     }
 
     /// Does what an event allows.
-    pub(super) fn ready(&mut self, buffer: &mut [u8], counts: &mut Counts) -> Result<Step, Ended> {
+    /// `is_closed`: the server has sent its last, which a short read does not show.
+    pub(super) fn ready(
+        &mut self,
+        is_closed: bool,
+        buffer: &mut [u8],
+        counts: &mut Counts,
+    ) -> Result<Step, Ended> {
         if matches!(self.stage, Stage::Connecting(..)) && !self.connected()? {
             return Ok(Step::On);
         }
@@ -143,7 +151,7 @@ impl Connection {
             if self.take(&buffer[..len], counts)? == Step::LoggedIn {
                 step = Step::LoggedIn;
             }
-            if len < buffer.len() {
+            if len < buffer.len() && !is_closed {
                 // The socket is empty: what comes from now on is a new event.
                 return Ok(step);
             }
@@ -151,13 +159,14 @@ impl Connection {
     }
 
     /// Sends a heartbeat.
-    pub(super) fn beat(&mut self) -> io::Result<()> {
+    pub(super) fn beat(&mut self, counts: &mut Counts) -> io::Result<()> {
         let header = Header {
             ver: 1,
             op: op::HEARTBEAT,
             seq: 1,
         };
         self.since = measure::now();
+        counts.stats.asked += 1;
         self.send(&self.door.wrap(&header.to_bytes(0)))
     }
 
@@ -238,7 +247,11 @@ impl Connection {
                 .latency
                 .saturating_record(now.saturating_sub(self.since));
         }
-        if self.beating { self.beat() } else { Ok(()) }
+        if self.beating {
+            self.beat(counts)
+        } else {
+            Ok(())
+        }
     }
 
     /// What clients send is far smaller than any socket's buffer: one that does not take it at once has failed.
@@ -258,12 +271,17 @@ impl Counts {
             stats.strays += 1;
             return;
         };
-        if group.is_some_and(|group| group != mark.group) {
+        let Some(group) = group.filter(|_| mark.sent >= self.series_from) else {
+            stats.stale += 1;
+            return;
+        };
+        if group != mark.group {
             stats.strays += 1;
             return;
         }
-        if group.is_none() || mark.sent < self.series_from {
-            stats.stale += 1;
+        let before = *sequence;
+        let arrival = sequence.take(mark.index);
+        if arrival == Arrival::Again {
             return;
         }
         stats.received += 1;
@@ -273,8 +291,12 @@ impl Counts {
                 .latency
                 .saturating_record(now.saturating_sub(mark.sent));
         }
-        if let Arrival::New { skipped } = sequence.take(mark.index) {
-            self.window.count(mark.group, mark.index, skipped);
+        for lost in before.given_up(mark.index, self.reach, MAX_WINDOW) {
+            self.window.count(group, lost);
+        }
+        // What is later than the reach was given up before.
+        if arrival == Arrival::New || mark.index + self.reach >= before.next() {
+            self.window.count(group, mark.index);
         }
     }
 }

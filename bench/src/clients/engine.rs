@@ -7,6 +7,7 @@ use std::{
 };
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::SockRef;
 use tokio::sync::oneshot;
 
 use super::{
@@ -20,6 +21,9 @@ use crate::measure;
 
 /// Bytes of the one buffer that all connections are read into.
 const BUFFER: usize = 256 << 10;
+
+/// Bytes of the receive buffer of a connection that stops reading.
+const PAUSED_BUFFER: usize = 4 << 10;
 
 /// Events taken at once.
 const EVENTS: usize = 1024;
@@ -90,6 +94,7 @@ impl Engine {
             counts: Counts {
                 stats: Stats::default(),
                 window: Window::new(1, &[0]),
+                reach: 0,
                 series_from: 0,
                 measure_from: u64::MAX,
             },
@@ -115,7 +120,7 @@ impl Engine {
             let before = self.counts.stats.received;
             for event in &events {
                 if event.token() != WAKER {
-                    self.ready(event.token().0);
+                    self.ready(event.token().0, event.is_read_closed());
                 }
             }
             let received = self.counts.stats.received - before;
@@ -134,7 +139,7 @@ impl Engine {
         }
     }
 
-    fn ready(&mut self, at: usize) {
+    fn ready(&mut self, at: usize, is_closed: bool) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else {
             return;
         };
@@ -142,7 +147,10 @@ impl Engine {
             return;
         }
         let was_online = slot.connection.is_online();
-        match slot.connection.ready(&mut self.buffer, &mut self.counts) {
+        let ready = slot
+            .connection
+            .ready(is_closed, &mut self.buffer, &mut self.counts);
+        match ready {
             Ok(Step::On) => {}
             Ok(Step::LoggedIn) => {
                 let took = measure::now().saturating_sub(slot.connection.since);
@@ -276,8 +284,10 @@ impl Engine {
                 members,
                 groups,
                 joined,
+                overtaking,
             } => {
                 self.begin(members, groups.max(1), joined);
+                self.counts.reach = u64::from(overtaking) * u64::from(joined.max(1));
                 Reply::Done
             }
             Task::Mark => {
@@ -341,7 +351,9 @@ impl Engine {
             let registry = self.poll.registry();
             let socket = &mut connection.socket;
             let done = if paused {
-                registry.deregister(socket)
+                // What fits into the buffers is not slow.
+                let small = SockRef::from(&*socket).set_recv_buffer_size(PAUSED_BUFFER);
+                small.and_then(|()| registry.deregister(socket))
             } else {
                 registry.register(socket, Token(at), Interest::READABLE | Interest::WRITABLE)
             };
@@ -361,7 +373,7 @@ impl Engine {
                 continue;
             };
             connection.beating = on;
-            if on && let Err(error) = connection.beat() {
+            if on && let Err(error) = connection.beat(&mut self.counts) {
                 self.counts.stats.last_error = Some(error.to_string());
             }
         }

@@ -123,6 +123,8 @@ pub enum Task {
         groups: u32,
         /// Messages in a push.
         joined: u32,
+        /// Pushes that may overtake another, because their calls are under way side by side.
+        overtaking: u32,
     },
     /// Latencies are recorded anew, of what comes from now on.
     Mark,

@@ -19,11 +19,8 @@ pub(super) struct Sequence {
 /// What a message is to the connection that gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// Later than all before it, which leaves a gap of so many.
-    New {
-        /// Messages that it has overtaken, or that are lost.
-        skipped: u64,
-    },
+    /// Later than all before it.
+    New,
     /// It fills a gap.
     Late,
     /// It had come before. One so late that this is not known counts as such, and stays missing.
@@ -56,7 +53,7 @@ impl Sequence {
             self.came |= 1;
             self.next = index + 1;
             self.missing += skipped;
-            return Arrival::New { skipped };
+            return Arrival::New;
         }
         let back = self.next - 1 - index;
         let bit = 1_u128.checked_shl(u32::try_from(back).unwrap_or(u32::MAX));
@@ -72,6 +69,31 @@ impl Sequence {
                 Arrival::Again
             }
         }
+    }
+
+    /// The index after the greatest that came.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Since `self`, which was before `index` came, what has been overtaken by `reach` and had not come: it is taken as
+    /// lost. At most `most`, the last ones.
+    pub(super) fn given_up(self, index: u64, reach: u64, most: u64) -> impl Iterator<Item = u64> {
+        let end = self.next.max(index + 1).saturating_sub(reach);
+        let start = self
+            .next
+            .saturating_sub(reach)
+            .max(end.saturating_sub(most));
+        (start..end).filter(move |&lost| lost != index && !self.has(lost))
+    }
+
+    /// Whether this came, as far back as that is known.
+    fn has(&self, index: u64) -> bool {
+        let Some(back) = self.next.checked_sub(index + 1) else {
+            return false;
+        };
+        let bit = 1_u128.checked_shl(u32::try_from(back).unwrap_or(u32::MAX));
+        bit.is_some_and(|bit| self.came & bit != 0)
     }
 
     /// How many of the first `end` messages did not come.
@@ -117,6 +139,24 @@ mod tests {
         assert_eq!(counts(&[0, 0, 1, 1], 2), (0, 0, 2));
         assert_eq!(counts(&[500, 499, 499, 0], 501), (499, 1, 2));
         assert_eq!(counts(&[127, 0, 128, 1], 129), (125, 2, 0));
+    }
+
+    #[test]
+    fn what_is_overtaken_by_as_many_as_the_reach_is_given_up() {
+        let given_up = |indices: &[u64], reach| {
+            let mut sequence = Sequence::default();
+            let mut lost = Vec::new();
+            for &index in indices {
+                lost.extend(sequence.given_up(index, reach, 1000));
+                sequence.take(index);
+            }
+            lost
+        };
+        assert_eq!(given_up(&[0, 2, 1], 0), [1]);
+        assert_eq!(given_up(&[0, 2, 1, 3], 2), [0_u64; 0]);
+        assert_eq!(given_up(&[0, 2], 2), [0_u64; 0]);
+        assert_eq!(given_up(&[0, 2, 3, 4], 2), [1]);
+        assert_eq!(given_up(&[4], 2), [0, 1, 2]);
     }
 
     proptest! {

@@ -34,6 +34,8 @@ pub struct Stats {
     pub errors: u64,
     /// The last of them.
     pub last_error: Option<String>,
+    /// Heartbeats sent.
+    pub asked: u64,
     /// Heartbeats answered.
     pub beats: u64,
     /// When the last message came.
@@ -55,6 +57,7 @@ impl Default for Stats {
             closed: 0,
             errors: 0,
             last_error: None,
+            asked: 0,
             beats: 0,
             last_receipt: 0,
             latency: histogram(),
@@ -75,6 +78,7 @@ impl Stats {
         self.closed += other.closed;
         self.errors += other.errors;
         self.last_error = self.last_error.take().or_else(|| other.last_error.clone());
+        self.asked += other.asked;
         self.beats += other.beats;
         self.last_receipt = self.last_receipt.max(other.last_receipt);
         // Both have the same bounds.

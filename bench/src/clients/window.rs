@@ -77,16 +77,13 @@ impl Window {
         }
     }
 
-    /// A message has come to a connection that had not seen the `skipped` before it: they are taken as received, or the
-    /// window would wait for ever for what is lost.
-    pub(super) fn count(&mut self, group: u32, index: u64, skipped: u64) {
-        for index in index.saturating_sub(skipped.min(MAX_WINDOW))..=index {
-            let push = (index / self.joined) * self.groups + u64::from(group);
-            self.latest = self.latest.max(push + 1);
-            let slot = usize::try_from(push % MAX_WINDOW).unwrap_or(0);
-            if let Some(count) = self.counts.get_mut(slot) {
-                *count += 1;
-            }
+    /// A message has come to a connection, or is taken as lost: the window would wait for it for ever.
+    pub(super) fn count(&mut self, group: u32, index: u64) {
+        let push = (index / self.joined) * self.groups + u64::from(group);
+        self.latest = self.latest.max(push + 1);
+        let slot = usize::try_from(push % MAX_WINDOW).unwrap_or(0);
+        if let Some(count) = self.counts.get_mut(slot) {
+            *count += 1;
         }
     }
 
@@ -131,12 +128,12 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn completed(joined: u32, members: &[u32], receipts: &[(u32, u64, u64)]) -> u64 {
+    fn completed(joined: u32, members: &[u32], receipts: &[(u32, u64)]) -> u64 {
         let progress = Progress::default();
         let mut window = Window::new(joined, members);
         window.restart(&progress);
-        for (group, index, skipped) in receipts {
-            window.count(*group, *index, *skipped);
+        for (group, index) in receipts {
+            window.count(*group, *index);
         }
         window.advance(&progress);
         progress.completed()
@@ -144,24 +141,24 @@ mod tests {
 
     #[test]
     fn a_push_is_complete_when_all_have_it() {
-        assert_eq!(completed(1, &[2], &[(0, 0, 0)]), 0);
-        assert_eq!(completed(1, &[2], &[(0, 0, 0), (0, 1, 0), (0, 0, 0)]), 1);
-        assert_eq!(completed(1, &[2], &[(0, 0, 0), (0, 1, 0), (0, 1, 1)]), 2);
+        assert_eq!(completed(1, &[2], &[(0, 0)]), 0);
+        assert_eq!(completed(1, &[2], &[(0, 0), (0, 1), (0, 0)]), 1);
+        assert_eq!(completed(1, &[2], &[(0, 0), (0, 1), (0, 0), (0, 1)]), 2);
     }
 
     #[test]
     fn groups_take_turns_and_joined_messages_are_one_push() {
-        assert_eq!(completed(1, &[1, 1], &[(0, 0, 0), (0, 1, 0)]), 1);
-        assert_eq!(completed(1, &[1, 1], &[(0, 0, 0), (0, 1, 0), (1, 0, 0)]), 3);
-        assert_eq!(completed(2, &[1], &[(0, 0, 0)]), 0);
-        assert_eq!(completed(2, &[1], &[(0, 0, 0), (0, 1, 0)]), 1);
+        assert_eq!(completed(1, &[1, 1], &[(0, 0), (0, 1)]), 1);
+        assert_eq!(completed(1, &[1, 1], &[(0, 0), (0, 1), (1, 0)]), 3);
+        assert_eq!(completed(2, &[1], &[(0, 0)]), 0);
+        assert_eq!(completed(2, &[1], &[(0, 0), (0, 1)]), 1);
     }
 
     #[test]
     fn a_group_without_members_holds_nothing_up() {
         assert_eq!(completed(1, &[0, 1], &[]), 1);
-        assert_eq!(completed(1, &[0, 1], &[(1, 0, 0)]), 3);
-        assert_eq!(completed(1, &[1, 0], &[(0, 0, 0)]), 2);
+        assert_eq!(completed(1, &[0, 1], &[(1, 0)]), 3);
+        assert_eq!(completed(1, &[1, 0], &[(0, 0)]), 2);
         assert!(completed(1, &[0, 0], &[]) > 1 << 60);
     }
 }

@@ -110,6 +110,7 @@ async fn obey(fleet: &Fleet, order: Order) -> anyhow::Result<Answer> {
                 members,
                 groups: 1,
                 joined: 1,
+                overtaking: 0,
             };
             fleet.tell(begin).await?;
             fleet.tell(Task::Mark).await?;

@@ -7,10 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::MillionArgs;
-use crate::{clients::SOURCES, measure::real, scenario::progress};
+use crate::{clients::SOURCES, files, measure::real, scenario::progress};
 
 /// Files of a process that are no connections: listeners, pipes, epoll, gRPC.
 const OTHER_FILES: u64 = 1000;
@@ -85,7 +84,7 @@ struct Facts {
 /// How connections are to be spread, if the machine has what they need; an error that says all that is missing.
 pub(super) fn prepare(args: &MillionArgs) -> anyhow::Result<(Plan, Option<Raised>)> {
     let mut facts = Facts {
-        files: raise_files()?,
+        files: files::raise()?,
         all_files: free_files()?,
         memory: available_memory()?,
         ports: ports()?,
@@ -224,17 +223,6 @@ impl Drop for Raised {
     }
 }
 
-/// Raises the bound on the files of this process, and of those that it starts, as far as it may.
-fn raise_files() -> anyhow::Result<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    setrlimit(Resource::Nofile, raised).context("RLIMIT_NOFILE")?;
-    Ok(limit.maximum.unwrap_or(u64::MAX))
-}
-
 fn free_files() -> anyhow::Result<u64> {
     let text = fs::read_to_string("/proc/sys/fs/file-nr")?;
     let numbers: Vec<u64> = text
@@ -276,7 +264,7 @@ fn ports() -> anyhow::Result<u64> {
 }
 
 /// What the firewall tracks, if it tracks connections of loopback: it has counted one that is open just now.
-fn tracked() -> anyhow::Result<Option<(u64, u64)>> {
+pub(crate) fn tracked() -> anyhow::Result<Option<(u64, u64)>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let _open = TcpStream::connect(listener.local_addr()?)?;
     // Without the module there are no such files.
@@ -380,7 +368,7 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_asked() {
-        assert!(raise_files().unwrap() > 0);
+        assert!(files::raise().unwrap() > 0);
         assert!(free_files().unwrap() > 0);
         assert!(available_memory().unwrap() > 0);
         assert!(ports().unwrap() > 0);

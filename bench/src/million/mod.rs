@@ -15,6 +15,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 pub use self::agent::{AgentArgs, serve};
+pub(crate) use self::checks::tracked;
 use self::{
     agent::Outcome,
     checks::{Plan, Raised},

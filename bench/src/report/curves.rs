@@ -8,6 +8,7 @@ use crate::{
     doors::Door,
     limit::{self, LimitArgs},
     measure::real,
+    pusher::Via,
     scenario::{
         Bench, Row, Timing,
         fanout::{self, Pushes},
@@ -25,7 +26,7 @@ const WINDOWS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Pushes a second.
 const RATES: [f64; 7] = [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
 
-/// CPU time against the messages that there are to be joined.
+/// CPU time against the messages that are written together: as many as a client finds in one read.
 pub(super) async fn cost(server: &ServerArgs, timing: Timing) -> anyhow::Result<Chart> {
     progress("curve: cost");
     let bench = Bench::start(server, 1, timing)?;
@@ -37,10 +38,11 @@ pub(super) async fn cost(server: &ServerArgs, timing: Timing) -> anyhow::Result<
                 connections: CONNECTIONS,
                 door,
                 window: window.into(),
+                via: Via::Stream,
                 ..Pushes::default()
             };
             let row = fanout::rooms(&bench, &pushes, 1).await?;
-            points.push((f64::from(window), row.server_cpu.unwrap_or(f64::NAN)));
+            points.extend(row.messages_per_read.zip(row.server_cpu));
         }
         lines.push(line(door.name(), points));
     }
@@ -51,15 +53,12 @@ pub(super) async fn cost(server: &ServerArgs, timing: Timing) -> anyhow::Result<
             join,
             ..LimitArgs::default()
         })?;
-        points.push((f64::from(join), row.server_cpu.unwrap_or(f64::NAN)));
+        points.extend(row.server_cpu.map(|cpu| (f64::from(join), cpu)));
     }
     lines.push(line("limit", points));
     Ok(Chart {
         title: format!("Cost of a delivery, room of {CONNECTIONS}"),
-        x: axis(
-            "pushes under way; of the limit: messages joined in a write",
-            Some(2.0),
-        ),
+        x: axis("messages in a write", Some(2.0)),
         y: axis("CPU seconds for a million", Some(10.0)),
         lines,
     })
@@ -79,9 +78,9 @@ pub(super) async fn latency(server: &ServerArgs, timing: Timing) -> anyhow::Resu
         rows.push(fanout::rooms(&bench, &pushes, 1).await?);
     }
     let points = |value: fn(&Row) -> Option<f64>| {
-        let offered = RATES.map(|rate| rate * f64::from(CONNECTIONS));
-        let latencies = rows.iter().map(|row| value(row).unwrap_or(f64::NAN));
-        offered.into_iter().zip(latencies).collect()
+        let measured = RATES.iter().zip(&rows);
+        let point = |(rate, row): (&f64, &Row)| Some((rate * f64::from(CONNECTIONS), value(row)?));
+        measured.filter_map(point).collect()
     };
     Ok(Chart {
         title: format!("Latency under load, room of {CONNECTIONS}, TCP"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Bench, Row, millis};
 use crate::{
@@ -10,6 +10,12 @@ use crate::{
     doors::Door,
     measure::{self, Processes, real},
 };
+
+/// How long the last answers may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether they have come.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Measures the heartbeats of `count` connections.
 pub async fn run(bench: &Bench, door: Door, count: u32) -> anyhow::Result<Row> {
@@ -28,7 +34,7 @@ pub async fn run(bench: &Bench, door: Door, count: u32) -> anyhow::Result<Row> {
     sleep(Duration::from_secs_f64(bench.timing.seconds)).await;
     let after = sample(bench).await?;
     beat(false).await?;
-    let stats = bench.fleet.stats().await?;
+    let stats = answered(bench).await?;
     bench.close(0, count).await?;
 
     let beats = after.0.beats - before.0.beats;
@@ -39,8 +45,9 @@ pub async fn run(bench: &Bench, door: Door, count: u32) -> anyhow::Result<Row> {
         door: Some(door),
         connections: count,
         seconds,
-        offered: beats,
-        received: beats,
+        offered: stats.asked - before.0.asked,
+        received: stats.beats - before.0.beats,
+        lost: stats.asked - stats.beats,
         per_second: real(beats) / seconds,
         server_cpu: (!bench.server.processes.is_empty()).then(|| per_million(after.2 - before.2)),
         client_cpu: Some(per_million(after.3 - before.3)),
@@ -50,6 +57,18 @@ pub async fn run(bench: &Bench, door: Door, count: u32) -> anyhow::Result<Row> {
         gone: stats.closed + stats.errors - before.0.closed - before.0.errors,
         ..Row::default()
     })
+}
+
+/// Waits until all that were sent are answered, for as long as it may take.
+pub(super) async fn answered(bench: &Bench) -> anyhow::Result<Stats> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let stats = bench.fleet.stats().await?;
+        if stats.beats >= stats.asked || Instant::now() > end {
+            return Ok(stats);
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 async fn sample(bench: &Bench) -> anyhow::Result<(Stats, u64, f64, f64)> {

@@ -59,12 +59,17 @@ impl<'a> Series<'a> {
             joined,
             ..
         } = plan;
+        let overtaking = match plan.via {
+            Via::Unary => plan.calls.saturating_sub(1),
+            Via::Stream => 0,
+        };
         bench
             .fleet
             .tell(Task::Begin {
                 members,
                 groups,
                 joined,
+                overtaking,
             })
             .await?;
         let before = bench.fleet.stats().await?;

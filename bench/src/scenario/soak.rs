@@ -9,7 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Bench, Row, Series, progress};
+use super::{Bench, Row, Series, heartbeats::answered, progress};
 use crate::{
     clients::{Cohort, Task},
     doors::Door,
@@ -145,7 +145,6 @@ impl Load {
             .await?;
         let end = Instant::now() + Duration::from_secs_f64(seconds);
         let turn = Duration::from_secs_f64(TURN.min(seconds / 3.0));
-        let mut asked = 0;
         for number in 0.. {
             if Instant::now() >= end {
                 break;
@@ -155,13 +154,14 @@ impl Load {
             if number % 3 == 0 {
                 self.stop_reading(bench, args).await?;
             }
-            asked += self.turn(bench, args, plan(args, to, via), turn).await?;
+            self.turn(bench, args, plan(args, to, via), turn).await?;
         }
-        self.beats = answered(bench, stats.beats, asked).await? - stats.beats;
-        let after = bench.fleet.stats().await?;
+        let after = answered(bench).await?;
+        self.beats = after.beats - stats.beats;
         let row = &mut self.row;
         row.gone += after.closed + after.errors - stats.closed - stats.errors;
-        if let Some(missing) = asked.checked_sub(self.beats).filter(|missing| *missing > 0) {
+        let missing = (after.asked - stats.asked).saturating_sub(self.beats);
+        if missing > 0 {
             row.lost += missing;
             self.errors
                 .push(format!("{missing} heartbeats were not answered"));
@@ -176,21 +176,21 @@ impl Load {
             .await
     }
 
-    /// One series of pushes, with all that goes on beside it; tells how many heartbeats were sent.
+    /// One series of pushes, with all that goes on beside it.
     async fn turn(
         &mut self,
         bench: &Bench,
         args: &SoakArgs,
         plan: Plan,
         seconds: Duration,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<()> {
         let mut series = Series::begin(bench, plan).await?;
         series.mark().await?;
         let end = Instant::now() + seconds;
-        let (mut next, mut sampled, mut asked) = (Instant::now(), None, 0);
+        let (mut next, mut sampled) = (Instant::now(), None);
         while Instant::now() < end {
             self.come_and_go(bench, args).await?;
-            asked += beat(bench, args.staying).await?;
+            beat(bench, args.staying).await?;
             if sampled.is_none_or(|at: Instant| at.elapsed() >= SAMPLE) {
                 sampled = Some(Instant::now());
                 self.sample(bench)?;
@@ -222,7 +222,7 @@ impl Load {
         self.row.reordered += row.reordered;
         self.row.strays += row.strays;
         self.row.unsent += row.unsent;
-        Ok(asked)
+        Ok(())
     }
 
     /// Those that do not read leave, and come again under the same keys.
@@ -328,8 +328,8 @@ fn plan(args: &SoakArgs, to: To, via: Via) -> Plan {
     }
 }
 
-/// Each of the first `count` connections sends one heartbeat, or more if answers come before all are sent; tells how many at least.
-async fn beat(bench: &Bench, count: u32) -> anyhow::Result<u64> {
+/// Each of the first `count` connections sends one heartbeat, or more if answers come before all are sent.
+async fn beat(bench: &Bench, count: u32) -> anyhow::Result<()> {
     for on in [true, false] {
         bench
             .fleet
@@ -340,19 +340,7 @@ async fn beat(bench: &Bench, count: u32) -> anyhow::Result<u64> {
             })
             .await?;
     }
-    Ok(count.into())
-}
-
-/// Waits until as many heartbeats are answered as were sent; tells how many are.
-async fn answered(bench: &Bench, before: u64, asked: u64) -> anyhow::Result<u64> {
-    let started = Instant::now();
-    loop {
-        let beats = bench.fleet.stats().await?.beats;
-        if beats >= before + asked || started.elapsed() > PATIENCE {
-            return Ok(beats);
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
+    Ok(())
 }
 
 fn held(bench: &Bench) -> anyhow::Result<Held> {
