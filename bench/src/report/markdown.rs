@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::{
-    Document,
-    cases::Target,
-    pairs::{Measured, Verdict},
+    Document, growth,
+    numbers::{grouped, number, rate},
+    pairs::Measured,
+    reasons,
     table::faults,
 };
-use crate::{doors::Door, measure::real, scenario::Row};
+use crate::{doors::Door, scenario::Row};
 
 /// The text of docs/benchmarks.md. `pictures` are the names of files under docs/images, with what they show.
 pub(super) fn page(document: &Document, pictures: &[(String, String)]) -> String {
@@ -16,6 +17,8 @@ pub(super) fn page(document: &Document, pictures: &[(String, String)]) -> String
     // Writing to a String does not fail.
     head(&mut out, document).unwrap_or_default();
     targets(&mut out, &document.measured).unwrap_or_default();
+    growth::section(&mut out, &document.measured).unwrap_or_default();
+    missed(&mut out, &document.measured).unwrap_or_default();
     out.push_str("\n## Curves\n");
     for (file, title) in pictures {
         write!(
@@ -30,15 +33,21 @@ pub(super) fn page(document: &Document, pictures: &[(String, String)]) -> String
 }
 
 const EXPLANATION: &str = "\
+- **Runs**: how often it was measured; all figures are medians of these, and counts are sums over them.
 - **CPU**: seconds of the server's process, user and system, for a million deliveries (pushes to one key, heartbeats), or for 10,000
-  logins. Clients and pusher run on the same machine in other processes and are not in it.
+  logins. Clients and pusher run on the same machine in other processes and are not in it; their seconds for as many are **Client CPU**.
 - **Limit**: the bare loop, CPU seconds for a million: pre-encoded frames, one `send()` after the other to as many connections, nothing
   else, one message a write. It runs right before and after each measurement. No server that writes as often can be cheaper; one that
-  joins messages can.
+  joins messages can. Where no loop writes in the same way (paced pushes to keys, stopped readers, logins beside pushes, searches) there
+  is none.
 - **Of the limit**: the median of CPU divided by limit, pair by pair. Machines drift, and the limit drifts with them, so this is the figure
   to compare. A target in CPU seconds was set where the limit was 7.4 (1,000 connections), 10.8 (10,000) or 10.2 (40 messages a second);
-  it is told as a ratio to that.
+  it is told as a ratio to that. Of logins it is the CPU time of 10,000 divided by the limit for a million writes.
 - **Window**: pushes that not everyone concerned has received yet.
+- **Calls under way**: pushes by goim's unary calls, side by side, as the 32 routines of goim's job make them. Side by side there is no
+  order, and the notes below the results count how much was reordered. **Streamed**: `comet.v1`'s stream, which Comet's own logic-stub
+  uses; it keeps the order.
+- **Memory**: resident, of the server's process after the measurement, in MiB; the most of all runs.
 - **Offered, received, lost**: messages over all runs, with their warm-up, counted by sequence on every connection.
 - **goim**: what goim's comet needed with its own example settings on the same kind of machine, in a measurement of its own.
 ";
@@ -70,9 +79,9 @@ fn head(out: &mut String, document: &Document) -> std::fmt::Result {
     writeln!(
         out,
         "# Benchmarks\n\n\
-         Written by `comet-bench report`, version {}. Medians of {} runs of {} seconds each, after {} seconds of warm-up.\n\n\
-         The machine: {} processors of the kind {}, {} GiB of memory, {}. Everything runs on it and talks over loopback.\n\n\
-         {EXPLANATION}",
+         Written by `comet-bench report`, version {}. Medians of up to {} runs, {} seconds each unless the work takes as long as it \
+         takes, after {} seconds of warm-up.\n\n\
+         The machine: {} processors of the kind {}, {} GiB of memory, {}. Everything runs on it and talks over loopback.\n",
         document.version,
         document.pairs,
         document.timing.seconds,
@@ -81,26 +90,38 @@ fn head(out: &mut String, document: &Document) -> std::fmt::Result {
         machine.processor,
         machine.memory_gib,
         machine.kernel,
-    )
+    )?;
+    for conditions in &document.conditions {
+        writeln!(out, "{}\n", conditions.told())?;
+    }
+    out.push_str(EXPLANATION);
+    Ok(())
 }
 
 fn targets(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
     writeln!(
         out,
-        "\n## Targets\n\n| Work | Door | Connections | Reached | Target | Met | goim |\n| --- | --- | --- | --- | --- | --- | --- |"
+        "\n## Targets\n\n\
+         | Work | Door | Connections | Runs | CPU | Limit | Reached | Target | Met | goim |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )?;
     for case in measured {
-        let Some(row) = case.medians.first() else {
-            continue;
+        // Each part has figures of its own, below.
+        let row = match &case.medians[..] {
+            [row] => Some(row),
+            _ => None,
         };
+        let (door, connections) = door_and_connections(case);
         for verdict in &case.verdicts {
-            let (reached, target) = told(verdict);
             writeln!(
                 out,
-                "| {} | {} | {} | {reached} | {target} | {} | {} |",
-                work(row),
-                row.door.map_or("", Door::name),
-                grouped(row.connections.into()),
+                "| {} | {door} | {connections} | {} | {} | {} | {} | {} | {} | {} |",
+                title(case),
+                case.runs.len(),
+                number(row.and_then(|row| row.server_cpu)),
+                number(row.and_then(|row| row.limit)),
+                verdict.reached(),
+                verdict.aim(),
                 if verdict.met { "yes" } else { "**no**" },
                 case.goim
             )?;
@@ -109,35 +130,48 @@ fn targets(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
     Ok(())
 }
 
+/// Why targets were missed, and what was tried; and which cases failed.
+fn missed(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for case in measured {
+        let reason = match &case.failed {
+            Some(error) => {
+                let line = error.replace('\n', " ");
+                format!("failed after {} runs: {line}", case.runs.len())
+            }
+            None if case.verdicts.iter().all(|verdict| verdict.met) => continue,
+            None => reasons::of(&case.id).to_owned(),
+        };
+        let (door, connections) = door_and_connections(case);
+        let parts = [title(case), door.to_owned(), connections];
+        let parts: Vec<_> = parts.into_iter().filter(|word| !word.is_empty()).collect();
+        let work = parts.join(", ");
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, works)) => works.push(work),
+            None => reasons.push((reason, vec![work])),
+        }
+    }
+    if !reasons.is_empty() {
+        writeln!(out, "\n### What is missed, and why\n")?;
+    }
+    for (reason, works) in reasons {
+        writeln!(out, "- *{}*: {reason}", works.join("*; *"))?;
+    }
+    Ok(())
+}
+
 fn results(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
     writeln!(
         out,
         "\n## All results\n\nMedians of the runs; counts are sums over them.\n\n\
-         | Work | Door | Connections | A second | CPU | Limit | Of the limit | p50, p99, p99.9 ms | A read | Offered | Received | Lost |\n\
-         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+         | Work | Door | Connections | Runs | A second | CPU | Limit | Of the limit | Client CPU | Memory | p50, p99, p99.9 ms | A read \
+         | Offered | Received | Lost | goim |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )?;
     let mut notes = Vec::new();
     for case in measured {
         for (part, row) in case.medians.iter().enumerate() {
-            let ratio = case.of_limit.filter(|_| part == 0);
-            let quantiles: Vec<_> = [row.p50, row.p99, row.p999].into_iter().flatten().collect();
-            let quantiles = quantiles.iter().map(|millis| format!("{millis:.2}"));
-            let quantiles = quantiles.collect::<Vec<_>>().join(", ");
-            writeln!(
-                out,
-                "| {} | {} | {} | {} | {} | {} | {} | {quantiles} | {} | {} | {} | {} |",
-                work(row),
-                row.door.map_or("", Door::name),
-                grouped(row.connections.into()),
-                rate(row.per_second),
-                number(row.server_cpu),
-                number(row.limit),
-                number(ratio),
-                number(row.messages_per_read),
-                grouped(row.offered),
-                grouped(row.received),
-                grouped(row.lost),
-            )?;
+            result(out, case, part, row)?;
             let faults = faults(row);
             if !faults.is_empty() {
                 notes.push(format!("- {}: {}", work(row), faults.join("; ")));
@@ -151,37 +185,52 @@ fn results(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
     writeln!(out, "{}", notes.join("\n"))
 }
 
-/// What a verdict says.
-fn told(verdict: &Verdict) -> (String, String) {
-    let reached = verdict.reached.unwrap_or(f64::NAN);
-    match verdict.target {
-        Target::OfLimit(most) => (
-            format!("{reached:.2} of the limit"),
-            format!("at most {most:.2}"),
-        ),
-        Target::P99(most) => (format!("p99 {reached:.2} ms"), format!("at most {most} ms")),
-        Target::PerSecond(least) => (
-            format!("{} a second", rate(reached)),
-            format!("at least {}", rate(least)),
-        ),
-        Target::Bytes(most) => (
-            format!("{reached:.0} bytes each"),
-            format!("at most {most:.0}"),
-        ),
-        Target::IdleCpu(most) => (
-            format!("{:.3} % of a core", reached * 100.0),
-            format!("at most {:.1} %", most * 100.0),
-        ),
-        Target::NoFault => (format!("{reached:.0} faults"), "none".to_owned()),
-        Target::Told => (
-            format!("{reached:.0} lost and not told, or the reverse"),
-            "none".to_owned(),
-        ),
-        Target::Keeps(least) => (
-            format!("{:.0} % of the best throughput", reached * 100.0),
-            format!("at least {:.0} %", least * 100.0),
-        ),
+/// The line of a part of a case; the ratio and goim's figure are the first one's.
+fn result(out: &mut String, case: &Measured, part: usize, row: &Row) -> std::fmt::Result {
+    let quantiles: Vec<_> = [row.p50, row.p99, row.p999].into_iter().flatten().collect();
+    let quantiles = quantiles.iter().map(|millis| format!("{millis:.2}"));
+    let quantiles = quantiles.collect::<Vec<_>>().join(", ");
+    let memory = row.rss.map(|rss| grouped(rss >> 20));
+    writeln!(
+        out,
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {quantiles} | {} | {} | {} | {} | {} |",
+        work(row),
+        row.door.map_or("", Door::name),
+        grouped(row.connections.into()),
+        case.runs.len(),
+        rate(row.per_second),
+        number(row.server_cpu),
+        number(row.limit),
+        number(case.of_limit.filter(|_| part == 0)),
+        number(row.client_cpu),
+        memory.unwrap_or_default(),
+        number(row.messages_per_read),
+        grouped(row.offered),
+        grouped(row.received),
+        grouped(row.lost),
+        if part == 0 { case.goim.as_str() } else { "" },
+    )
+}
+
+/// The words of a case's line: of the case itself where not one run was whole, or where it has several parts.
+fn title(case: &Measured) -> String {
+    match &case.medians[..] {
+        [] => case.id.clone(),
+        [row] => work(row),
+        [row, ..] => {
+            let name = row.scenario.split_once(':');
+            let name = name.map_or(row.scenario.as_str(), |(name, _)| name);
+            format!("{name}: all parts")
+        }
     }
+}
+
+/// Door and connections of a case.
+fn door_and_connections(case: &Measured) -> (&'static str, String) {
+    case.medians.first().map_or_else(Default::default, |row| {
+        let door = row.door.map_or("", Door::name);
+        (door, grouped(row.connections.into()))
+    })
 }
 
 fn work(row: &Row) -> String {
@@ -191,82 +240,82 @@ fn work(row: &Row) -> String {
     }
 }
 
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(String::new, |value| format!("{value:.2}"))
-}
-
-/// A rate, without digits that mean nothing.
-fn rate(value: f64) -> String {
-    match value {
-        1e6.. => format!("{:.2} M", value / 1e6),
-        1.0.. => {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "below a million"
-            )]
-            let whole = value.round() as u64;
-            grouped(whole)
-        }
-        _ => String::new(),
-    }
-}
-
-/// A count with commas.
-fn grouped(count: u64) -> String {
-    if count >= 10_000_000 {
-        return format!("{:.1} M", real(count) / 1e6);
-    }
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{cases::Target, verdicts::Verdict};
 
-    #[test]
-    fn numbers_are_easy_to_read() {
-        let texts = [0, 999, 1000, 1_234_567, 12_345_678].map(grouped);
-        assert_eq!(texts, ["0", "999", "1,000", "1,234,567", "12.3 M"]);
-        assert_eq!(
-            [0.0, 1234.4, 1_500_000.0].map(rate),
-            ["", "1,234", "1.50 M"]
-        );
+    fn row(scenario: &str) -> Row {
+        Row {
+            scenario: scenario.to_owned(),
+            door: Some(Door::Tcp),
+            connections: 1000,
+            ..Row::default()
+        }
     }
 
-    #[test]
-    fn a_missed_target_stays_in_the_table() {
-        let verdict = Verdict {
-            target: Target::OfLimit(0.27),
-            reached: Some(0.5),
+    fn missed(target: Target, reached: Option<f64>) -> Verdict {
+        Verdict {
+            target,
+            reached,
             met: false,
-        };
-        let case = Measured {
-            medians: vec![Row {
-                scenario: "room".to_owned(),
-                ..Row::default()
-            }],
-            verdicts: vec![verdict],
-            goim: "7.2".to_owned(),
-            ..Measured::default()
-        };
+            set_at: None,
+        }
+    }
+
+    fn page_of(case: Measured) -> String {
         let document = Document {
             measured: vec![case],
             ..Document::default()
         };
-        let page = page(&document, &[("a.svg".to_owned(), "b".to_owned())]);
-        assert!(
-            page.contains("| 0.50 of the limit | at most 0.27 | **no** | 7.2 |"),
-            "{page}"
-        );
+        page(&document, &[("a.svg".to_owned(), "b".to_owned())])
+    }
+
+    #[test]
+    fn a_missed_target_stays_in_the_table() {
+        let page = page_of(Measured {
+            medians: vec![Row {
+                server_cpu: Some(3.7),
+                limit: Some(7.4),
+                rss: Some(14 << 20),
+                client_cpu: Some(8.0),
+                ..row("room")
+            }],
+            runs: vec![Vec::new(); 5],
+            verdicts: vec![missed(Target::OfLimit(0.27), Some(0.5))],
+            of_limit: Some(0.5),
+            goim: "7.2".to_owned(),
+            ..Measured::default()
+        });
+        let line = "| room | TCP | 1,000 | 5 | 3.70 | 7.40 | 0.500 of the limit | at most 0.270 | **no** | 7.2 |";
+        assert!(page.contains(line), "{page}");
+        let line = "| room | TCP | 1,000 | 5 |  | 3.70 | 7.40 | 0.500 | 8.00 | 14 |  |  | 0 | 0 | 0 | 7.2 |";
+        assert!(page.contains(line), "{page}");
         assert!(page.contains("<img src=\"images/a.svg\" alt=\"b\""));
+    }
+
+    #[test]
+    fn a_case_that_failed_is_on_the_page() {
+        let page = page_of(Measured {
+            id: "room-1-tcp-1000".to_owned(),
+            verdicts: vec![missed(Target::OfLimit(1.25), None)],
+            failed: Some("no answer".to_owned()),
+            ..Measured::default()
+        });
+        let line = "| room-1-tcp-1000 |  |  | 0 |  |  | not measured | at most 1.25 | **no** |  |";
+        assert!(page.contains(line), "{page}");
+        let line = "- *room-1-tcp-1000*: failed after 0 runs: no answer";
+        assert!(page.contains(line), "{page}");
+    }
+
+    #[test]
+    fn a_case_of_several_parts_is_named_by_none_of_them() {
+        let page = page_of(Measured {
+            medians: vec![row("overload: the best"), row("overload: afterwards")],
+            verdicts: vec![missed(Target::Recovers, Some(2.0))],
+            ..Measured::default()
+        });
+        let line = "| overload: all parts | TCP | 1,000 | 0 |  |  | 2 lost, closed or stalled afterwards | none | **no** |  |";
+        assert!(page.contains(line), "{page}");
     }
 }

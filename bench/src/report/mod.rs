@@ -1,11 +1,17 @@
 //! Results for people and programs: tables, JSON, and the published page with its curves.
 
 pub mod cases;
+pub mod conditions;
 mod curves;
+mod growth;
 mod markdown;
+mod medians;
+mod numbers;
 pub mod pairs;
+mod reasons;
 pub mod svg;
 mod table;
+pub mod verdicts;
 
 use std::{
     fs,
@@ -19,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::table::print;
 use self::{
     cases::{Case, Work},
+    conditions::Conditions,
     pairs::Measured,
     svg::Chart,
 };
@@ -34,15 +41,15 @@ pub struct ReportArgs {
     /// Pairs of limit and server for each case.
     #[arg(long, default_value_t = 5)]
     pub pairs: usize,
-    /// Only the cases whose names begin so; no curves. May be given several times. `million` and `soak` are measured only
-    /// where they are named here.
+    /// Only the cases whose names begin so, or `curves`; no page: the results are printed, and written where `--json` says.
+    /// May be given several times. `million` and `soak` are measured only where they are named here.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
     /// Lists the names of the cases and ends.
     #[arg(long)]
     pub list: bool,
-    /// Writes the page again from results of an earlier run, and measures nothing. Given several times, cases of later files
-    /// are added, or take the place of those before.
+    /// Writes the page again from results of an earlier run, and measures nothing. Given several times, cases and pictures of
+    /// later files are added, or take the place of those of the same name before.
     #[arg(long, value_name = "PATH")]
     pub from: Vec<PathBuf>,
     /// For the case `million`: raises `nf_conntrack_max` where it is too low, for the time of the run.
@@ -60,6 +67,9 @@ pub struct Document {
     pub machine: Machine,
     /// By which version of this tool.
     pub version: String,
+    /// What was measured, and under which conditions; several where runs differ in it.
+    #[serde(default)]
+    pub conditions: Vec<Conditions>,
     /// How often each.
     pub pairs: usize,
     /// How long each.
@@ -70,10 +80,14 @@ pub struct Document {
     pub charts: Vec<(String, Chart)>,
 }
 
+/// The name by which the curves are asked for.
+const CURVES: &str = "curves";
+
 /// Where results of a report go if nothing else is said.
 const RESULTS: &str = "target/benchmarks.json";
 
-/// Measures the published set and writes the page. What has been measured is in the JSON file after each case.
+/// Measures the published set and writes the page; of named cases, prints the results alone. What has been measured is in the
+/// JSON file after each case. Ends with an error if a case failed, after all others.
 pub async fn publish(
     args: &ReportArgs,
     server: &ServerArgs,
@@ -85,50 +99,45 @@ pub async fn publish(
             let when = if case.by_hand { " (only if named)" } else { "" };
             println!("{}{when}", case.id);
         }
+        println!("{CURVES}");
         return Ok(());
     }
     if !args.from.is_empty() {
         return write_page(&Document::read(&args.from)?, &args.docs);
     }
     let cases = asked_for(args);
+    let is_whole = args.only.is_empty();
+    let has_curves = is_whole || args.only.iter().any(|name| name == CURVES);
     ensure!(
-        !cases.is_empty(),
+        has_curves || !cases.is_empty(),
         "no case has such a name; --list lists them"
     );
+    let json = json.or(is_whole.then_some(Path::new(RESULTS)));
     let mut document = Document {
         machine: Machine::this(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        conditions: vec![Conditions::now(server)],
         pairs: args.pairs,
         timing,
         ..Document::default()
     };
-    let json = json.unwrap_or(Path::new(RESULTS));
     for case in &cases {
-        match pairs::measure(case, server, timing, args.pairs).await {
-            Ok(measured) => {
-                print(&measured.medians);
-                document.measured.push(measured);
-            }
-            // One case that a server cannot do is no reason to lose the others.
-            Err(error) => progress(&format!("{} failed: {error:#}", case.id)),
-        }
-        write(json, &serde_json::to_string_pretty(&document)?)?;
+        let measured = pairs::measure(case, server, timing, args.pairs).await;
+        tell(&measured);
+        document.measured.push(measured);
+        save(&document, json)?;
     }
-    if args.only.is_empty() {
-        document.charts = vec![
-            (
-                "bench-cost.svg".to_owned(),
-                curves::cost(server, timing).await?,
-            ),
-            (
-                "bench-latency.svg".to_owned(),
-                curves::latency(server, timing).await?,
-            ),
-        ];
+    let mut failed = document.failed();
+    if has_curves {
+        failed.extend(document.draw_curves(server, timing).await);
     }
     document.draw_memory();
-    write(json, &serde_json::to_string_pretty(&document)?)?;
-    write_page(&document, &args.docs)
+    save(&document, json)?;
+    if is_whole {
+        write_page(&document, &args.docs)?;
+    }
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
 }
 
 impl Document {
@@ -151,11 +160,18 @@ impl Document {
                 }
             }
         }
-        all.context("no results were named")
+        let mut all = all.context("no results were named")?;
+        all.arrange();
+        Ok(all)
     }
 
     /// Adds the cases and pictures of another run; those that are here already are replaced.
     fn add(&mut self, other: Self) {
+        for conditions in other.conditions {
+            if !self.conditions.contains(&conditions) {
+                self.conditions.push(conditions);
+            }
+        }
         for case in other.measured {
             match self.measured.iter_mut().find(|it| it.id == case.id) {
                 Some(before) => *before = case,
@@ -165,7 +181,45 @@ impl Document {
         for (file, chart) in other.charts {
             self.put(&file, chart);
         }
+    }
+
+    /// Judges all cases by the published set as it is now, and puts them into its order; others come last.
+    fn arrange(&mut self) {
+        let cases = cases::all();
+        let place = |id: &str| cases.iter().position(|case| case.id == id);
+        let measured = std::mem::take(&mut self.measured).into_iter();
+        self.measured = measured
+            .map(|it| match place(&it.id) {
+                Some(place) => it.judged_by(&cases[place]),
+                None => it,
+            })
+            .collect();
+        self.measured
+            .sort_by_key(|it| place(&it.id).unwrap_or(usize::MAX));
         self.draw_memory();
+    }
+
+    /// The names of the cases that failed.
+    fn failed(&self) -> Vec<String> {
+        let failed = self.measured.iter().filter(|case| case.failed.is_some());
+        failed.map(|case| case.id.clone()).collect()
+    }
+
+    /// Measures the curves; the names of those that failed.
+    async fn draw_curves(&mut self, server: &ServerArgs, timing: Timing) -> Vec<String> {
+        let cost = curves::cost(server, timing).await;
+        let latency = curves::latency(server, timing).await;
+        let mut failed = Vec::new();
+        for (file, chart) in [("bench-cost.svg", cost), ("bench-latency.svg", latency)] {
+            match chart {
+                Ok(chart) => self.put(file, chart),
+                Err(error) => {
+                    progress(&format!("{file} failed: {error:#}"));
+                    failed.push(file.to_owned());
+                }
+            }
+        }
+        failed
     }
 
     fn draw_memory(&mut self) {
@@ -192,6 +246,25 @@ fn asked_for(args: &ReportArgs) -> Vec<Case> {
         }
     }
     cases
+}
+
+/// Prints what a case came to, and how it meets its targets.
+fn tell(measured: &Measured) {
+    if !measured.medians.is_empty() {
+        print(&measured.medians);
+    }
+    for verdict in &measured.verdicts {
+        let met = if verdict.met { "met" } else { "missed" };
+        println!("    {}, {}: {met}", verdict.reached(), verdict.aim());
+    }
+}
+
+/// Writes all results as JSON, if they are to go anywhere.
+fn save(document: &Document, json: Option<&Path>) -> anyhow::Result<()> {
+    let Some(json) = json else {
+        return Ok(());
+    };
+    write(json, &serde_json::to_string_pretty(document)?)
 }
 
 /// Writes results as JSON, to the standard output for `-`.
@@ -253,5 +326,54 @@ mod tests {
             ("million", Some(4.0)),
         ];
         assert_eq!(cases.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn cases_come_in_the_order_of_the_published_set() {
+        let mut all = document(&[("soak", 1.0), ("unknown", 2.0), ("room-1-tcp-1000", 3.0)]);
+        all.add(document(&[("joined", 4.0)]));
+        all.arrange();
+        let ids: Vec<_> = all.measured.iter().map(|case| case.id.as_str()).collect();
+        assert_eq!(ids, ["room-1-tcp-1000", "joined", "soak", "unknown"]);
+        // They are judged by what is aimed at now; one that is not known stays as it is.
+        assert!(!all.measured[0].verdicts.is_empty());
+        assert_eq!(all.measured[3].of_limit, Some(2.0));
+    }
+
+    #[test]
+    fn conditions_of_runs_are_told_once() {
+        let with = |commit: &str| Document {
+            conditions: vec![Conditions {
+                commit: Some(commit.to_owned()),
+                ..Conditions::default()
+            }],
+            ..Document::default()
+        };
+        let mut all = with("a");
+        all.add(with("a"));
+        all.add(with("b"));
+        assert_eq!(all.conditions.len(), 2);
+    }
+
+    #[test]
+    fn results_of_before_are_still_read() {
+        let text = r#"{
+            "machine": {"processor": "x", "processors": 2, "memory_gib": 24, "kernel": "Linux"},
+            "version": "0.1.0", "pairs": 5, "timing": {"warmup": 1.0, "seconds": 3.0},
+            "measured": [{"id": "overload", "medians": [], "of_limit": null, "goim": "",
+                "verdicts": [{"target": {"keeps": 0.9}, "reached": 0.95, "met": true},
+                    {"target": "told", "reached": 0.0, "met": true}], "runs": []}],
+            "charts": []
+        }"#;
+        let document: Document = serde_json::from_str(text).unwrap();
+        assert!(document.conditions.is_empty() && document.failed().is_empty());
+        assert_eq!(document.measured[0].verdicts.len(), 2);
+    }
+
+    #[test]
+    fn a_case_that_failed_is_named() {
+        let mut document = document(&[("room", 1.0), ("keys", 2.0)]);
+        document.measured[1].failed = Some("gone".to_owned());
+        assert_eq!(document.failed(), ["keys"]);
     }
 }

@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cases::{Case, Target, Work};
+use super::{
+    cases::{Case, Work},
+    medians::{median, median_row},
+    verdicts::{Reached, Verdict},
+};
 use crate::{
     doors::Door,
-    limit,
-    measure::real,
+    limit::{self, LimitArgs},
     million,
     scenario::{
         Bench, Row, Timing, churn, fanout, heartbeats, idle, idle::Curve, logins, mix, overload,
@@ -29,7 +32,7 @@ const LOGINS: u32 = 10_000;
 pub struct Measured {
     /// The case.
     pub id: String,
-    /// Medians over all runs; more than one if the case has parts.
+    /// Medians over all runs, a row for each part of the case; none if not one run was whole.
     pub medians: Vec<Row>,
     /// Times the limit: the median of the pairs' ratios.
     pub of_limit: Option<f64>,
@@ -42,36 +45,60 @@ pub struct Measured {
     /// Memory at each count of connections, of the last run.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub memory: Vec<(u32, u64)>,
+    /// Why it ended before all runs were made; then no target is met.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed: Option<String>,
 }
 
-/// How a target was met.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The target.
-    pub target: Target,
-    /// What was reached, in the target's unit; a number of faults or of messages that nobody tells of.
-    pub reached: Option<f64>,
-    /// Whether that is enough.
-    pub met: bool,
+impl Measured {
+    /// What the same runs come to by a case as it is now: results of before may have been made for other targets.
+    pub(super) fn judged_by(mut self, case: &Case) -> Self {
+        if case.limit.is_none() {
+            for row in self.runs.iter_mut().flatten() {
+                row.limit = None;
+            }
+        }
+        let done = Done {
+            runs: self.runs,
+            memory: self.memory,
+        };
+        judge(case, done, self.failed)
+    }
 }
 
-/// Measures a case, `pairs` times, with a server that is started for it if it can be.
-pub async fn measure(
+/// Runs so far.
+#[derive(Debug, Default)]
+struct Done {
+    runs: Vec<Vec<Row>>,
+    memory: Vec<(u32, u64)>,
+}
+
+/// Measures a case, `pairs` times, with a server that is started for it if it can be. What fails ends it, and the runs that
+/// there are by then are the result.
+pub async fn measure(case: &Case, server: &ServerArgs, timing: Timing, pairs: usize) -> Measured {
+    progress(&format!("{}:", case.id));
+    let mut done = Done::default();
+    let whole = match &case.work {
+        Work::Million(_) | Work::Soak(_) => by_itself(&case.work, server, timing, &mut done).await,
+        _ => in_pairs(case, server, timing, pairs, &mut done).await,
+    };
+    let failed = whole.err().map(|error| format!("{error:#}"));
+    if let Some(error) = &failed {
+        progress(&format!("{} failed: {error}", case.id));
+    }
+    judge(case, done, failed)
+}
+
+async fn in_pairs(
     case: &Case,
     server: &ServerArgs,
     timing: Timing,
     pairs: usize,
-) -> anyhow::Result<Measured> {
-    progress(&format!("{}:", case.id));
-    if let Some(row) = by_itself(&case.work, server, timing).await? {
-        return Ok(judge(case, vec![vec![row]], Vec::new()));
-    }
-    let pairs = pairs.min(case.at_most).max(1);
-    let mut runs: Vec<Vec<Row>> = Vec::new();
-    let mut memory = Vec::new();
+    done: &mut Done,
+) -> anyhow::Result<()> {
     let mut bench = Bench::start(server, 1, timing)?;
-    let mut before = limit::run_apart(&case.limit)?.server_cpu;
-    for pair in 0..pairs {
+    let mut before = limit_cpu(case.limit.as_ref())?;
+    for pair in 0..pairs.min(case.at_most).max(1) {
         // What connections once held stays with the allocator: memory is measured in a fresh server.
         if pair > 0 && matches!(case.work, Work::Idle(_)) && server.comet.is_some() {
             drop(bench);
@@ -79,7 +106,7 @@ pub async fn measure(
         }
         let (mut rows, curve) = run(&bench, &case.work).await?;
         bench.server.check()?;
-        let after = limit::run_apart(&case.limit)?.server_cpu;
+        let after = limit_cpu(case.limit.as_ref())?;
         let limit = before
             .zip(after)
             .map(|(before, after)| f64::midpoint(before, after));
@@ -88,29 +115,36 @@ pub async fn measure(
             let (cpu, limit) = (row.server_cpu.unwrap_or(0.0), limit.unwrap_or(0.0));
             progress(&format!("{}: {cpu:.2}, the limit {limit:.2}", row.scenario));
         }
-        runs.push(rows);
-        memory = curve.0;
+        done.runs.push(rows);
+        done.memory = curve.0;
         before = after;
     }
-    Ok(judge(case, runs, memory))
+    Ok(())
 }
 
-/// Work that stands beside no limit; nothing of any other.
+/// The bare loop's CPU seconds for a million, if there is one.
+fn limit_cpu(limit: Option<&LimitArgs>) -> anyhow::Result<Option<f64>> {
+    let row = limit.map(limit::run_apart).transpose()?;
+    Ok(row.and_then(|row| row.server_cpu))
+}
+
+/// Work that is done once and starts what it needs by itself; nothing of any other.
 async fn by_itself(
     work: &Work,
     server: &ServerArgs,
     timing: Timing,
-) -> anyhow::Result<Option<Row>> {
-    Ok(match work {
-        Work::Million(args) => Some(million::run(args, server).await?),
+    done: &mut Done,
+) -> anyhow::Result<()> {
+    match work {
+        Work::Million(args) => done.runs.push(vec![million::run(args, server).await?]),
         Work::Soak(args) => {
             let mut bench = Bench::start(server, 1, timing)?;
-            let row = soak::run(&bench, args).await?;
+            done.runs.push(vec![soak::run(&bench, args).await?]);
             bench.server.check()?;
-            Some(row)
         }
-        _ => None,
-    })
+        _ => {}
+    }
+    Ok(())
 }
 
 async fn run(bench: &Bench, work: &Work) -> anyhow::Result<(Vec<Row>, Curve)> {
@@ -139,7 +173,8 @@ async fn idling(bench: &Bench, door: Door) -> anyhow::Result<(Vec<Row>, Curve)> 
     Ok((vec![row], curve))
 }
 
-fn judge(case: &Case, runs: Vec<Vec<Row>>, memory: Vec<(u32, u64)>) -> Measured {
+fn judge(case: &Case, done: Done, failed: Option<String>) -> Measured {
+    let Done { runs, memory } = done;
     let parts = runs.iter().map(Vec::len).min().unwrap_or(0);
     let part = |at: usize| {
         runs.iter()
@@ -152,146 +187,74 @@ fn judge(case: &Case, runs: Vec<Vec<Row>>, memory: Vec<(u32, u64)>) -> Measured 
         Some(row.server_cpu? / row.limit?)
     });
     let of_limit = median(ratios.collect());
-    let verdict = |target: &Target| reach(*target, of_limit, &medians);
+    let reached = Reached {
+        of_limit,
+        medians: &medians,
+        runs: &runs,
+    };
+    let verdicts = case.targets.iter().map(|target| {
+        let verdict = reached.judge(*target);
+        Verdict {
+            met: verdict.met && failed.is_none(),
+            set_at: case.set_at,
+            ..verdict
+        }
+    });
     Measured {
         id: case.id.clone(),
-        verdicts: case.targets.iter().map(verdict).collect(),
+        verdicts: verdicts.collect(),
         of_limit,
         goim: case.goim.to_owned(),
         medians,
         runs,
         memory,
+        failed,
     }
-}
-
-fn reach(target: Target, of_limit: Option<f64>, rows: &[Row]) -> Verdict {
-    let first = rows.first();
-    let faults = rows.iter().map(Row::faults);
-    let untold = rows
-        .iter()
-        .map(|row| row.lost.abs_diff(row.told.unwrap_or(0)));
-    let (reached, met): (Option<f64>, fn(f64, f64) -> bool) = match target {
-        Target::OfLimit(_) => (of_limit, |reached, most| reached <= most),
-        Target::P99(_) => (first.and_then(|row| row.p99), |reached, most| {
-            reached <= most
-        }),
-        Target::PerSecond(_) => (first.map(|row| row.per_second), |reached, least| {
-            reached >= least
-        }),
-        Target::Bytes(_) => (
-            first.and_then(|row| row.bytes_per_connection),
-            |reached, most| reached <= most,
-        ),
-        Target::IdleCpu(_) => (first.and_then(|row| row.idle_cpu), |reached, most| {
-            reached <= most
-        }),
-        Target::NoFault => (Some(real(faults.sum())), |reached, _| reached <= 0.0),
-        Target::Keeps(_) => (least_share(rows), |reached, least| reached >= least),
-        Target::Told => (Some(real(untold.sum())), |reached, _| reached <= 0.0),
-    };
-    let aim = match target {
-        Target::OfLimit(aim) | Target::P99(aim) | Target::PerSecond(aim) | Target::Bytes(aim) => {
-            aim
-        }
-        Target::IdleCpu(aim) | Target::Keeps(aim) => aim,
-        Target::NoFault | Target::Told => 0.0,
-    };
-    let met = reached.is_some_and(|reached| met(reached, aim));
-    Verdict {
-        target,
-        reached,
-        met,
-    }
-}
-
-/// How much of the best throughput so far each part with more load has; the last part is calm again.
-fn least_share(rows: &[Row]) -> Option<f64> {
-    let loaded = rows.split_last()?.1;
-    let mut best = 0.0_f64;
-    let shares = loaded.iter().map(|row| {
-        best = best.max(row.per_second);
-        row.per_second / best
-    });
-    shares.skip(1).reduce(f64::min)
-}
-
-/// Medians of what is measured, and sums of what is counted.
-fn median_row(rows: &[&Row]) -> Row {
-    let of =
-        |value: fn(&Row) -> Option<f64>| median(rows.iter().filter_map(|row| value(row)).collect());
-    let sum = |value: fn(&Row) -> u64| rows.iter().map(|row| value(row)).sum();
-    let Some(first) = rows.first() else {
-        return Row::default();
-    };
-    Row {
-        seconds: of(|row| Some(row.seconds)).unwrap_or(0.0),
-        offered: sum(|row| row.offered),
-        received: sum(|row| row.received),
-        lost: sum(|row| row.lost),
-        refused: sum(|row| row.refused),
-        told: rows.iter().map(|row| row.told).sum(),
-        unsent: sum(|row| row.unsent),
-        duplicated: sum(|row| row.duplicated),
-        reordered: sum(|row| row.reordered),
-        strays: sum(|row| row.strays),
-        gone: sum(|row| row.gone),
-        stalls: sum(|row| row.stalls),
-        kept: sum(|row| row.kept),
-        per_second: of(|row| Some(row.per_second)).unwrap_or(0.0),
-        pushes_per_second: of(|row| row.pushes_per_second),
-        server_cpu: of(|row| row.server_cpu),
-        client_cpu: of(|row| row.client_cpu),
-        limit: of(|row| row.limit),
-        p50: of(|row| row.p50),
-        p99: of(|row| row.p99),
-        p999: of(|row| row.p999),
-        messages_per_read: of(|row| row.messages_per_read),
-        bytes_per_connection: of(|row| row.bytes_per_connection),
-        idle_cpu: of(|row| row.idle_cpu),
-        rss: rows.iter().filter_map(|row| row.rss).max(),
-        note: rows
-            .iter()
-            .rev()
-            .map(|row| row.note.clone())
-            .find(|note| !note.is_empty())
-            .unwrap_or_default(),
-        ..(*first).clone()
-    }
-}
-
-/// The middle of some values, or of the two that are nearest to it.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    let lower = *values.get(values.len().saturating_sub(1) / 2)?;
-    Some(f64::midpoint(lower, upper))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::cases;
 
-    #[test]
-    fn medians_are_in_the_middle() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 9.0]), Some(3.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+    fn case(id: &str) -> Case {
+        cases::all().into_iter().find(|case| case.id == id).unwrap()
+    }
+
+    fn run_of(cpu: f64) -> Vec<Row> {
+        vec![Row {
+            server_cpu: Some(cpu),
+            limit: Some(10.0),
+            ..Row::default()
+        }]
     }
 
     #[test]
-    fn targets_are_judged_by_what_was_reached() {
-        let row = |per_second, lost| Row {
-            per_second,
-            lost,
-            p99: Some(7.0),
-            ..Row::default()
+    fn what_fails_keeps_its_runs_and_meets_no_target() {
+        let case = case("room-1-tcp-1000");
+        let done = || Done {
+            runs: vec![run_of(1.0), run_of(3.0)],
+            memory: Vec::new(),
         };
-        let rows = [row(100.0, 0), row(95.0, 3), row(80.0, 0), row(1.0, 0)];
-        let met = |target| reach(target, Some(0.3), &rows).met;
-        assert!(met(Target::OfLimit(0.3)) && !met(Target::OfLimit(0.29)));
-        assert!(met(Target::P99(8.0)) && !met(Target::P99(6.0)));
-        assert!(met(Target::PerSecond(100.0)) && !met(Target::PerSecond(101.0)));
-        assert!(met(Target::Keeps(0.8)) && !met(Target::Keeps(0.9)));
-        assert!(!met(Target::NoFault) && !met(Target::Bytes(1e9)));
+        let whole = judge(&case, done(), None);
+        assert!(whole.verdicts.iter().all(|verdict| verdict.met));
+        let failed = judge(&case, done(), Some("the server is gone".to_owned()));
+        assert_eq!((failed.of_limit, failed.runs.len()), (Some(0.2), 2));
+        assert!(failed.verdicts.iter().all(|verdict| !verdict.met));
+        let empty = judge(&case, Done::default(), Some("no server".to_owned()));
+        assert!(empty.medians.is_empty() && empty.verdicts[0].reached.is_none());
+    }
+
+    #[test]
+    fn results_of_before_are_judged_by_the_targets_of_now() {
+        let before = Measured {
+            id: "churn".to_owned(),
+            of_limit: Some(0.1),
+            runs: vec![run_of(1.0)],
+            ..Measured::default()
+        };
+        let now = before.judged_by(&case("churn"));
+        assert_eq!((now.of_limit, now.verdicts.len()), (None, 1));
+        assert_eq!(now.medians[0].limit, None);
     }
 }

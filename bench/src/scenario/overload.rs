@@ -12,6 +12,9 @@ const BEST: u64 = 512;
 /// How many times the best throughput is offered.
 const FACTORS: [f64; 3] = [1.5, 3.0, 10.0];
 
+/// Below this share of what was to be offered, it is told how much was.
+const MOSTLY: f64 = 0.97;
+
 /// Measures the best throughput, then more than that, and at the end whether everyone still gets everything.
 pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
     let count = pushes.connections;
@@ -25,15 +28,25 @@ pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
         .await?
         .row;
     let able = best.per_second;
+    let each = f64::from(count * pushes.join.max(1));
     let mut rows = vec![best];
     for factor in FACTORS {
-        let rate = able * factor / f64::from(count * pushes.join.max(1));
+        let rate = able * factor / each;
         let name = format!("overload: {factor} times as much");
         let mut outcome = bench
             .series(&name, pushes.door, paced(Pace::Rate(rate)))
             .await?;
         let share = outcome.row.per_second / able * 100.0;
-        outcome.row.note = format!("{share:.0} % of the best throughput");
+        note(
+            &mut outcome.row,
+            &format!("{share:.0} % of the best throughput"),
+        );
+        let offered = outcome.row.pushes_per_second.unwrap_or(0.0) * each / able;
+        if offered < MOSTLY * factor {
+            let text =
+                format!("only {offered:.1} times as much was offered: the server took no more");
+            note(&mut outcome.row, &text);
+        }
         rows.push(outcome.row);
     }
     let calm = paced(Pace::Window(1));
@@ -42,13 +55,36 @@ pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
         .await?
         .row;
     let whole = after.lost == 0 && after.gone == 0 && after.stalls == 0;
-    after.note = if whole {
-        "everyone gets everything".to_owned()
+    if whole {
+        note(&mut after, "everyone gets everything");
     } else {
         let share = real(after.lost) / real(after.offered.max(1));
-        format!("{:.3} % lost", share * 100.0)
-    };
+        note(&mut after, &format!("{:.3} % lost", share * 100.0));
+    }
     rows.push(after);
     bench.close(0, count).await?;
     Ok(rows)
+}
+
+/// Adds to what there is to say, as of refused pushes.
+fn note(row: &mut Row, text: &str) {
+    if !row.note.is_empty() {
+        row.note.push_str("; ");
+    }
+    row.note.push_str(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_hides_no_other() {
+        let mut row = Row {
+            note: "refused".to_owned(),
+            ..Row::default()
+        };
+        note(&mut row, "90 %");
+        assert_eq!(row.note, "refused; 90 %");
+    }
 }

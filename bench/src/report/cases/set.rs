@@ -1,7 +1,6 @@
 //! The published set: what is measured, beside which limit, and what is aimed at.
 
-use serde::{Deserialize, Serialize};
-
+use super::{Case, Target, Work};
 use crate::{
     doors::Door,
     limit::LimitArgs,
@@ -9,88 +8,6 @@ use crate::{
     pusher::Via,
     scenario::{fanout::Pushes, soak::SoakArgs},
 };
-
-/// Something that is measured.
-#[derive(Debug, Clone)]
-pub struct Case {
-    /// Its name on the command line.
-    pub id: String,
-    /// The work.
-    pub work: Work,
-    /// The bare loop that runs before and after.
-    pub limit: LimitArgs,
-    /// What is aimed at.
-    pub targets: Vec<Target>,
-    /// What goim's comet needs, where it was measured: on the same kind of machine, with its own example settings.
-    pub goim: &'static str,
-    /// It takes long and is measured no more often than this.
-    pub at_most: usize,
-    /// It is measured only where its whole name is given: it needs much of a machine or of time, and stands beside no limit.
-    pub by_hand: bool,
-}
-
-impl Case {
-    /// Whether it is among those that are asked for by the beginnings of their names; by none, all are but those by hand.
-    pub fn is_asked_for(&self, only: &[String]) -> bool {
-        if self.by_hand {
-            return only.contains(&self.id);
-        }
-        only.is_empty() || only.iter().any(|name| self.id.starts_with(name))
-    }
-}
-
-/// What is done.
-#[derive(Debug, Clone)]
-pub enum Work {
-    /// Pushes to so many rooms in turn.
-    Rooms(Pushes, u32),
-    /// Pushes to everyone.
-    Broadcast(Pushes),
-    /// Pushes to so many keys a call.
-    Keys(Pushes, u32),
-    /// The highest rate without loss.
-    Search(Pushes),
-    /// Logins.
-    Logins(Door),
-    /// Heartbeats.
-    Heartbeats(Door),
-    /// Idle connections.
-    Idle(Door),
-    /// Stopped readers.
-    Slow(Pushes, u32),
-    /// Coming and going.
-    Churn(Pushes, u32),
-    /// Idle connections and busy rooms.
-    Mix(Pushes, u32),
-    /// More than can be delivered.
-    Overload(Pushes),
-    /// Many comets.
-    Million(MillionArgs),
-    /// All of it for a long time.
-    Soak(SoakArgs),
-}
-
-/// What a result is measured by.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// The server's CPU time is at most so many times the limit's.
-    OfLimit(f64),
-    /// Milliseconds, at most.
-    P99(f64),
-    /// Deliveries, at least.
-    PerSecond(f64),
-    /// Resident bytes of a connection, at most.
-    Bytes(f64),
-    /// Share of a core while nothing happens, at most.
-    IdleCpu(f64),
-    /// Nothing is lost, repeated or in another order, and nobody is closed.
-    NoFault,
-    /// The throughput under more load is at least this share of the best before.
-    Keeps(f64),
-    /// The server says itself how much it dropped.
-    Told,
-}
 
 /// The limit with one message a write, when the targets were set: CPU seconds for a million.
 const LIMIT_1000: f64 = 7.4;
@@ -123,24 +40,57 @@ pub fn all() -> Vec<Case> {
 }
 
 fn case(id: impl Into<String>, work: Work, goim: &'static str, targets: &[Target]) -> Case {
-    let connections = match &work {
-        Work::Rooms(pushes, _) | Work::Broadcast(pushes) | Work::Keys(pushes, _) => {
-            pushes.connections
-        }
-        _ => 1000,
-    };
     Case {
         id: id.into(),
-        limit: LimitArgs {
-            connections,
-            ..LimitArgs::default()
-        },
+        limit: limit_of(&work),
         work,
         targets: targets.to_vec(),
+        set_at: None,
         goim,
         at_most: usize::MAX,
         by_hand: false,
     }
+}
+
+/// A case whose target in CPU seconds was set where the limit took `limit`.
+fn case_at(
+    limit: f64,
+    id: impl Into<String>,
+    work: Work,
+    goim: &'static str,
+    targets: &[Target],
+) -> Case {
+    Case {
+        set_at: Some(limit),
+        ..case(id, work, goim, targets)
+    }
+}
+
+/// The bare loop that writes as the work does: to as many connections, with as large bodies, as often.
+fn limit_of(work: &Work) -> Option<LimitArgs> {
+    let pushes = match work {
+        Work::Rooms(pushes, _)
+        | Work::Broadcast(pushes)
+        | Work::Mix(pushes, _)
+        | Work::Overload(pushes) => pushes,
+        // The loop writes to all in turn and then rests; a paced push to one key is a write by itself.
+        Work::Keys(pushes, _) if pushes.rate.is_none() => pushes,
+        Work::Logins(_) | Work::Heartbeats(_) => return Some(LimitArgs::default()),
+        // They are paced by themselves, do more than write, or do not write at all.
+        Work::Keys(..)
+        | Work::Search(_)
+        | Work::Idle(_)
+        | Work::Slow(..)
+        | Work::Churn(..)
+        | Work::Million(_)
+        | Work::Soak(_) => return None,
+    };
+    Some(LimitArgs {
+        connections: pushes.connections,
+        body: pushes.body,
+        rate: pushes.rate,
+        ..LimitArgs::default()
+    })
 }
 
 /// Of `connections` over a door, with a window, as goim's job would push.
@@ -163,18 +113,21 @@ fn fanouts(cases: &mut Vec<Case>, connections: u32, limit: f64, door: Door) {
         (Door::Websocket, false) => ["", "14.0", ""],
     };
     let (eight, many) = if small { (2.0, 0.5) } else { (3.0, 0.8) };
+    let one = [Target::OfLimit(1.25)];
+    let eight = [Target::OfLimit(eight / limit)];
+    let many = [Target::OfLimit(many / limit), Target::PerSecond(1.5e6)];
     let windows = [
-        (1, vec![Target::OfLimit(1.25)]),
-        (8, vec![Target::OfLimit(eight / limit)]),
-        (
-            64,
-            vec![Target::OfLimit(many / limit), Target::PerSecond(1.5e6)],
-        ),
+        (1, &one[..], None),
+        (8, &eight[..], Some(limit)),
+        (64, &many[..], Some(limit)),
     ];
-    for ((window, targets), goim) in windows.into_iter().zip(goim) {
+    for ((window, targets, set_at), goim) in windows.into_iter().zip(goim) {
         let id = format!("room-{window}-{}-{connections}", door.name().to_lowercase());
         let work = Work::Rooms(pushes(connections, door, window), 1);
-        cases.push(case(id, work, goim, &targets));
+        cases.push(Case {
+            set_at,
+            ..case(id, work, goim, targets)
+        });
     }
 }
 
@@ -186,21 +139,16 @@ fn broadcasts(cases: &mut Vec<Case>, connections: u32, limit: f64) {
     };
     let work = Work::Broadcast(pushes(connections, Door::Tcp, 8));
     let id = format!("broadcast-{connections}");
-    cases.push(case(id, work, goim, &[Target::OfLimit(eight / limit)]));
+    let targets = [Target::OfLimit(eight / limit)];
+    cases.push(case_at(limit, id, work, goim, &targets));
     let large = Pushes {
         body: 1024,
         ..pushes(connections, Door::Tcp, 8)
     };
     let goim = if connections == 1000 { "7.9" } else { "12.6" };
-    let targets = [Target::OfLimit(eight / limit)];
-    let mut large = case(
-        format!("room-8-1k-{connections}"),
-        Work::Rooms(large, 1),
-        goim,
-        &targets,
-    );
-    large.limit.body = 1024;
-    cases.push(large);
+    let id = format!("room-8-1k-{connections}");
+    let work = Work::Rooms(large, 1);
+    cases.push(case_at(limit, id, work, goim, &targets));
 }
 
 fn other_ways(cases: &mut Vec<Case>) {
@@ -209,9 +157,11 @@ fn other_ways(cases: &mut Vec<Case>) {
         ..pushes(1000, Door::Tcp, 8)
     };
     let targets = [Target::OfLimit(0.4 / LIMIT_1000)];
-    cases.push(case(
+    let work = Work::Rooms(ten, 1);
+    cases.push(case_at(
+        LIMIT_1000,
         "joined",
-        Work::Rooms(ten, 1),
+        work,
         "0.81 to 0.88",
         &targets,
     ));
@@ -222,42 +172,44 @@ fn other_ways(cases: &mut Vec<Case>) {
         };
         let targets = [Target::OfLimit(0.85 * GOIM_40 / LIMIT_40), Target::P99(8.0)];
         let id = format!("room-40-{}", door.name().to_lowercase());
-        let mut paced = case(id, Work::Rooms(paced, 1), goim, &targets);
-        paced.limit.rate = Some(40.0);
-        cases.push(paced);
+        let work = Work::Rooms(paced, 1);
+        cases.push(case_at(LIMIT_40, id, work, goim, &targets));
     }
     for (connections, limit, [eight, many]) in [
         (1000, LIMIT_1000, [2.0, 0.5]),
         (10_000, LIMIT_10000, [3.0, 0.8]),
     ] {
-        in_order(cases, connections, (8, eight / limit), None);
+        in_order(cases, connections, (8, eight, limit), None);
         let throughput = Some(Target::PerSecond(1.5e6));
-        in_order(cases, connections, (64, many / limit), throughput);
+        in_order(cases, connections, (64, many, limit), throughput);
         let one_by_one = Pushes {
             calls: 1,
             ..pushes(connections, Door::Tcp, 8)
         };
         let id = format!("room-8-call-{connections}");
         let target = Target::OfLimit(eight / limit);
-        cases.push(case(id, Work::Rooms(one_by_one, 1), "", &[target]));
+        let work = Work::Rooms(one_by_one, 1);
+        cases.push(case_at(limit, id, work, "", &[target]));
     }
 }
 
-/// Through comet.v1's stream, as Comet's own logic pushes: in order.
+/// Through comet.v1's stream, as Comet's own logic pushes: in order. With a window, for so many CPU seconds where the limit
+/// takes so many.
 fn in_order(
     cases: &mut Vec<Case>,
     connections: u32,
-    (window, of_limit): (u64, f64),
+    (window, cpu, limit): (u64, f64, f64),
     throughput: Option<Target>,
 ) {
     let streamed = Pushes {
         via: Via::Stream,
         ..pushes(connections, Door::Tcp, window)
     };
-    let mut targets = vec![Target::OfLimit(of_limit), Target::NoFault];
+    let mut targets = vec![Target::OfLimit(cpu / limit), Target::NoFault];
     targets.extend(throughput);
     let id = format!("room-{window}-stream-{connections}");
-    cases.push(case(id, Work::Rooms(streamed, 1), "", &targets));
+    let work = Work::Rooms(streamed, 1);
+    cases.push(case_at(limit, id, work, "", &targets));
 }
 
 fn growth(cases: &mut Vec<Case>) {
@@ -305,7 +257,8 @@ fn keys(cases: &mut Vec<Case>) {
         ("key-stream-5000", paced(&stream), "", Target::P99(1.0)),
     ];
     for (id, pushes, goim, target) in one {
-        cases.push(case(id, Work::Keys(pushes, 1), goim, &[target]));
+        let work = Work::Keys(pushes, 1);
+        cases.push(case_at(LIMIT_1000, id, work, goim, &[target]));
     }
     let hundred = Pushes {
         calls: 16,
@@ -322,13 +275,15 @@ fn sessions(cases: &mut Vec<Case>) {
     ];
     for (door, [logins, beats, idle], cpu) in doors {
         let name = door.name().to_lowercase();
-        cases.push(case(
+        cases.push(case_at(
+            LIMIT_1000,
             format!("logins-{name}"),
             Work::Logins(door),
             logins,
             &[of(cpu)],
         ));
-        cases.push(case(
+        cases.push(case_at(
+            LIMIT_1000,
             format!("heartbeats-{name}"),
             Work::Heartbeats(door),
             beats,
@@ -356,27 +311,20 @@ fn hardships(cases: &mut Vec<Case>) {
     };
     let none = &[Target::NoFault];
     let slow = "others lose 20 % when a stopped reader logs in again";
-    cases.push(case("slow", Work::Slow(thousand.clone(), 50), slow, none));
-    cases.push(case("churn", Work::Churn(thousand.clone(), 200), "", none));
+    // The stream's receipts tell what was dropped for those that stopped.
+    let streamed = Pushes {
+        via: Via::Stream,
+        ..thousand.clone()
+    };
+    cases.push(case("slow", Work::Slow(streamed.clone(), 50), slow, none));
+    cases.push(case("churn", Work::Churn(thousand, 200), "", none));
     let mix = Pushes {
         calls: 1,
         ..pushes(10_000, Door::Tcp, 64)
     };
     cases.push(case("mix", Work::Mix(mix, 10), "", none));
-    let streamed = Pushes {
-        via: Via::Stream,
-        ..thousand
-    };
-    let overload = case(
-        "overload",
-        Work::Overload(streamed),
-        "",
-        &[Target::Keeps(0.9), Target::Told],
-    );
-    cases.push(Case {
-        at_most: 3,
-        ..overload
-    });
+    let targets = [Target::Keeps(0.9), Target::Told, Target::Recovers];
+    cases.push(case("overload", Work::Overload(streamed), "", &targets));
     for (door, goim) in [
         (Door::Tcp, "167,000 a second"),
         (Door::Websocket, "151,000 a second"),
@@ -410,16 +358,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_done_by_hand_must_be_named_in_full() {
-        let asked = |only: &[&str]| {
-            let only: Vec<String> = only.iter().map(|&name| name.to_owned()).collect();
-            let cases = all().into_iter().filter(|case| case.is_asked_for(&only));
-            cases.map(|case| case.id).collect::<Vec<_>>()
-        };
-        let has = |ids: &[String], id: &str| ids.iter().any(|it| it == id);
-        assert!(has(&asked(&[]), "mix") && !has(&asked(&[]), "million"));
-        assert!(!has(&asked(&[]), "soak"));
-        assert_eq!(asked(&["mi"]), ["mix"]);
-        assert_eq!(asked(&["million", "soak"]), ["million", "soak"]);
+    fn the_limit_writes_as_the_case_does() {
+        let limit = |id: &str| all().into_iter().find(|case| case.id == id).unwrap().limit;
+        let of = |id| limit(id).map(|limit| (limit.connections, limit.body, limit.rate));
+        assert_eq!(of("room-8-1k-10000"), Some((10_000, 1024, None)));
+        assert_eq!(of("room-40-tcp"), Some((1000, 32, Some(40.0))));
+        assert_eq!(of("mix"), Some((10_000, 32, None)));
+        assert_eq!(of("logins-tcp"), Some((1000, 32, None)));
+        assert_eq!(of("key-unary"), Some((1000, 32, None)));
+        for id in ["key-unary-5000", "slow", "churn", "idle-tcp", "soak"] {
+            assert!(limit(id).is_none(), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_target_in_cpu_seconds_says_where_it_was_set() {
+        let all = all();
+        let set_at = |id: &str| all.iter().find(|case| case.id == id).unwrap().set_at;
+        assert_eq!(set_at("room-8-tcp-10000"), Some(LIMIT_10000));
+        assert_eq!(set_at("room-1-tcp-1000"), None);
     }
 }
