@@ -1,6 +1,10 @@
 //! The program itself, as a process of its own.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::Stdio,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -39,9 +43,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it on free ports.
+    /// Starts it on free ports, which are still free after its end.
     pub async fn start(settings: &[&str]) -> Self {
-        Self::start_at(["127.0.0.1:0"; 5].map(|any| any.parse().unwrap()), settings).await
+        Self::start_at([(); 5].map(|()| free_address()), settings).await
     }
 
     /// Ends it and starts it again on the same ports.
@@ -111,6 +115,19 @@ impl Process {
             grpc,
             push_api,
             welcome,
+        }
+    }
+}
+
+/// An address whose port the system gives to nobody by itself: it would not stay free. Linux does that from 32,768 on.
+fn free_address() -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 100).unwrap() * 200;
+    loop {
+        let port = first + TAKEN.fetch_add(1, Relaxed);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
         }
     }
 }
