@@ -26,12 +26,12 @@ const REASONS: [(&str, &str); 7] = [
     ),
     (
         "rooms-10000",
-        "a room of one: each delivery is a push of its own with its receipt, as with single keys, and costs 3 to 5 CPU s for a million \
+        "a room of one: each delivery is a push of its own with its receipt, as with single keys, and costs about 5 CPU s for a million \
          beyond its write.",
     ),
     (
         "key",
-        "a call or a message of a stream for each delivery. Beyond the write, a unary call costs 10 to 13 CPU s for a million, half of \
+        "a call or a message of a stream for each delivery. Beyond the write, a unary call costs 13 to 16 CPU s for a million, half of \
          it in tonic and h2, the rest in waking threads and in answers, of which three go in one write; a streamed push costs 4. \
          Tried: writing the answers of several calls together (1.04 times as good at full load, worse at 5,000 a second; not kept), \
          one worker thread instead of two (no gain at full load).",
