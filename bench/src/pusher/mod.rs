@@ -26,6 +26,10 @@ use crate::{
     measure,
 };
 
+/// How long what is under way may take at the end of a series: the socket buffers of 1,000 connections hold up to 10 GB, which is
+/// the better part of a minute's reading.
+pub const DRAIN: Duration = Duration::from_secs(180);
+
 /// How pushes are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -148,9 +152,7 @@ impl Pusher {
     pub async fn end(mut self) -> Pushed {
         self.gate.close();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        let in_time = tokio::time::timeout(Duration::from_secs(30), all)
-            .await
-            .is_ok();
+        let in_time = tokio::time::timeout(DRAIN, all).await.is_ok();
         let mut pushed = self.pushed.borrow().clone();
         pushed.pushes = self.gate.passed();
         pushed.unsent = self.gate.unsent();

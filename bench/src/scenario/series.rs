@@ -9,14 +9,11 @@ use crate::{
     clients::{Stats, Tally, Task},
     doors::Door,
     measure::{self, Processes, real},
-    pusher::{Pace, Plan, Pushed, Pusher, Via},
+    pusher::{DRAIN, Pace, Plan, Pushed, Pusher, Via},
 };
 
 /// How long nothing may come before it is said that nothing more comes.
 const QUIET: Duration = Duration::from_millis(500);
-
-/// How long a backlog may take to be delivered.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// A series under way.
 #[derive(Debug)]
