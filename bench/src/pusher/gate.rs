@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -30,7 +30,7 @@ const STEP: Duration = Duration::from_micros(200);
 pub(super) struct Gate {
     passed: Cell<u64>,
     stalls: Cell<u64>,
-    closed: Cell<bool>,
+    closed: Arc<AtomicBool>,
     closing: Notify,
     kind: Kind,
 }
@@ -59,6 +59,7 @@ pub(super) struct Pass {
 impl Gate {
     /// An open gate.
     pub(super) fn new(pace: Pace, progress: Vec<Arc<Progress>>) -> anyhow::Result<Self> {
+        let closed = Arc::new(AtomicBool::new(false));
         let kind = match pace {
             Pace::Window(size) => {
                 ensure!(
@@ -79,10 +80,10 @@ impl Gate {
                 )]
                 let (clock, due) = mpsc::channel((rate * BEHIND) as usize + 64);
                 let unsent = Arc::new(AtomicU64::new(0));
-                let counter = Arc::clone(&unsent);
+                let (counter, is_over) = (Arc::clone(&unsent), Arc::clone(&closed));
                 thread::Builder::new()
                     .name("clock".to_owned())
-                    .spawn(move || tick(rate, &clock, &counter))?;
+                    .spawn(move || tick(rate, &clock, &counter, &is_over))?;
                 Kind::Rate {
                     due: Mutex::new(due),
                     unsent,
@@ -92,7 +93,7 @@ impl Gate {
         Ok(Self {
             passed: Cell::new(0),
             stalls: Cell::new(0),
-            closed: Cell::new(false),
+            closed,
             closing: Notify::new(),
             kind,
         })
@@ -100,7 +101,7 @@ impl Gate {
 
     /// Waits until the next push may go; nothing once the gate is closed.
     pub(super) async fn pass(&self) -> Option<Pass> {
-        if self.closed.get() {
+        if self.closed.load(Relaxed) {
             return None;
         }
         tokio::select! {
@@ -112,7 +113,7 @@ impl Gate {
 
     /// The next push, if it may go at once.
     pub(super) fn try_pass(&self) -> Option<Pass> {
-        if self.closed.get() {
+        if self.closed.load(Relaxed) {
             return None;
         }
         let sent = match &self.kind {
@@ -124,7 +125,7 @@ impl Gate {
 
     /// Lets nothing pass any more.
     pub(super) fn close(&self) {
-        self.closed.set(true);
+        self.closed.store(true, Relaxed);
         self.closing.notify_waiters();
     }
 
@@ -133,14 +134,11 @@ impl Gate {
         self.passed.get()
     }
 
-    /// Pushes that were due and did not pass, once the gate is closed.
+    /// Pushes that were due while the gate was open and could not even wait.
     pub(super) fn unsent(&self) -> u64 {
         match &self.kind {
             Kind::Window { .. } => 0,
-            Kind::Rate { due, unsent } => {
-                let waiting = due.try_lock().map_or(0, |due| due.len() as u64);
-                unsent.load(Relaxed) + waiting
-            }
+            Kind::Rate { unsent, .. } => unsent.load(Relaxed),
         }
     }
 
@@ -150,7 +148,7 @@ impl Gate {
     }
 
     fn number(&self, sent: u64) -> Option<Pass> {
-        if self.closed.get() {
+        if self.closed.load(Relaxed) {
             return None;
         }
         let push = self.passed.get();
@@ -196,13 +194,13 @@ impl Gate {
     }
 }
 
-/// Says when pushes are due, until nobody listens. A thread of its own: timers of a runtime are too coarse.
-fn tick(rate: f64, clock: &mpsc::Sender<u64>, unsent: &AtomicU64) {
+/// Says when pushes are due, until that is over. A thread of its own: timers of a runtime are too coarse.
+fn tick(rate: f64, clock: &mpsc::Sender<u64>, unsent: &AtomicU64, is_over: &AtomicBool) {
     let started = measure::now();
     let step = Duration::from_secs_f64(1.0 / rate).max(STEP);
     let mut sent = 0_u64;
     let mut next = started;
-    while !clock.is_closed() {
+    while !is_over.load(Relaxed) && !clock.is_closed() {
         let now = measure::now();
         if now < next {
             thread::sleep(Duration::from_nanos(next - now).min(Duration::from_millis(100)));
@@ -228,5 +226,36 @@ fn tick(rate: f64, clock: &mpsc::Sender<u64>, unsent: &AtomicU64) {
         next += u64::try_from(step.as_nanos()).unwrap_or(1);
         // After a long sleep what was missed is sent at once, as due now.
         next = next.max(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_due_after_the_close() {
+        let gate = Gate::new(Pace::Rate(1.0), Vec::new()).unwrap();
+        assert_eq!(gate.pass().await.map(|pass| pass.push), Some(0));
+        gate.close();
+        assert!(gate.pass().await.is_none() && gate.try_pass().is_none());
+        let Kind::Rate { due, .. } = &gate.kind else {
+            unreachable!("it has a rate");
+        };
+        let end = async { while due.lock().await.recv().await.is_some() {} };
+        let ended = tokio::time::timeout(Duration::from_mins(1), end).await;
+        assert!(ended.is_ok(), "the clock goes on");
+        assert_eq!((gate.passed(), gate.unsent()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_due_and_finds_no_room_to_wait_is_unsent() {
+        let gate = Gate::new(Pace::Rate(1e6), Vec::new()).unwrap();
+        let started = measure::now();
+        while gate.unsent() == 0 {
+            assert!(measure::now() - started < 60_000_000_000);
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(gate.passed(), 0);
     }
 }

@@ -15,7 +15,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use clap::ValueEnum;
 use protocol::{codec::Header, grpc::goim::protocol::Proto, op};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use self::gate::Gate;
@@ -26,9 +26,8 @@ use crate::{
     measure,
 };
 
-/// How long what is under way may take at the end of a series: the socket buffers of 1,000 connections hold up to 10 GB, which is
-/// the better part of a minute's reading.
-pub const DRAIN: Duration = Duration::from_secs(180);
+/// How long no push may be answered before it is said that none will be any more.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How pushes are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -90,7 +89,7 @@ pub struct Pushed {
     pub pushes: u64,
     /// Of which the server refused.
     pub refused: u64,
-    /// Pushes that were due and not called: the pusher was too far behind.
+    /// Pushes that were due and not called: the pusher was half a second behind.
     pub unsent: u64,
     /// How often a window stood still for seconds, so that one push went all the same.
     pub stalls: u64,
@@ -151,8 +150,7 @@ impl Pusher {
     /// Pushes no more, waits for the answers to what is under way, and tells what became of all.
     pub async fn end(mut self) -> Pushed {
         self.gate.close();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        let in_time = tokio::time::timeout(DRAIN, all).await.is_ok();
+        let in_time = self.answered().await;
         let mut pushed = self.pushed.borrow().clone();
         pushed.pushes = self.gate.passed();
         pushed.unsent = self.gate.unsent();
@@ -166,6 +164,25 @@ impl Pusher {
     /// Pushes so far.
     pub fn pushes(&self) -> u64 {
         self.gate.passed()
+    }
+
+    /// Waits until all is answered; false if nothing was for so long that nothing will be. A stream holds megabytes of pushes,
+    /// which may take a minute beyond what the machine can deliver.
+    async fn answered(&mut self) -> bool {
+        let mut before = self.pushed.borrow().clone();
+        loop {
+            match timeout(PATIENCE, self.tasks.join_next()).await {
+                Ok(None) => return true,
+                Ok(Some(_)) => {}
+                Err(_) => {
+                    let now = self.pushed.borrow().clone();
+                    if now == before {
+                        return false;
+                    }
+                    before = now;
+                }
+            }
+        }
     }
 }
 

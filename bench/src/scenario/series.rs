@@ -9,11 +9,14 @@ use crate::{
     clients::{Stats, Tally, Task},
     doors::Door,
     measure::{self, Processes, real},
-    pusher::{DRAIN, Pace, Plan, Pushed, Pusher, Via},
+    pusher::{Pace, Plan, Pushed, Pusher, Via},
 };
 
 /// How long nothing may come before it is said that nothing more comes.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// How long what waits for clients may take to be delivered, when all pushes are answered.
+const DRAIN: Duration = Duration::from_mins(3);
 
 /// A series under way.
 #[derive(Debug)]
