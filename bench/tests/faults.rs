@@ -12,7 +12,7 @@ use bench::{
     scenario::{Bench, Row, Timing, churn, fanout, heartbeats, idle, logins, mix, slow},
     server::Server,
 };
-use support::{Fake, Fault};
+use support::{EVERY, Fake, Fault};
 
 /// Pushes to some clients of a server with this fault.
 fn pushed(fault: Fault, pushes: &fanout::Pushes) -> (Row, u64) {
@@ -92,6 +92,24 @@ fn refused_pushes_are_not_lost() {
     let (row, faults) = pushed(Fault::Refuse, &some());
     assert!(faults > 0);
     assert_eq!((row.lost, row.refused), (0, faults * 5));
+}
+
+#[test]
+fn what_comes_right_before_a_close_is_received_and_the_close_is_counted() {
+    for door in [Door::Tcp, Door::Websocket] {
+        let fake = Fake::start(Fault::Close);
+        block_on_local(async {
+            let bench = bench(&fake);
+            let pushes = fanout::Pushes { door, ..some() };
+            let row = fanout::rooms(&bench, &pushes, 1).await.unwrap();
+            assert_eq!((row.received, row.gone), (EVERY * 5, 5), "{row:?}");
+            assert_eq!(row.received + row.lost, row.offered);
+            let stats = bench.fleet.stats().await.unwrap();
+            assert_eq!((stats.closed, stats.errors), (5, 0), "{stats:?}");
+        })
+        .unwrap();
+        assert_eq!(fake.faults(), 5);
+    }
 }
 
 #[test]

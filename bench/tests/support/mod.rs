@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -26,11 +26,12 @@ use protocol::{
     },
     op,
 };
+use socket2::SockRef;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
 /// Every so many pushes the fault is made.
-const EVERY: u64 = 7;
+pub(crate) const EVERY: u64 = 7;
 
 /// What the server does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(crate) enum Fault {
     Refuse,
     /// It sends a push for keys to everyone.
     Stray,
+    /// It closes all connections right behind a message.
+    Close,
 }
 
 /// The server.
@@ -196,13 +199,21 @@ impl Client {
                 self.held = frame.to_vec();
                 Vec::new()
             }
+            Some(Fault::Close) => {
+                // Held back until the close: the client is woken once for both.
+                SockRef::from(&self.socket).set_tcp_cork(true).unwrap();
+                frame.to_vec()
+            }
             Some(Fault::Refuse | Fault::Stray | Fault::None) | None => [frame, &held].concat(),
         };
         if !bytes.is_empty() {
             drop(self.socket.write_all(&wrap(self.door, &bytes)));
         }
+        if fault == Some(Fault::Close) {
+            self.socket.shutdown(Shutdown::Both).unwrap();
+        }
         match fault {
-            Some(Fault::Drop | Fault::Repeat) => true,
+            Some(Fault::Drop | Fault::Repeat | Fault::Close) => true,
             _ => !held.is_empty(),
         }
     }
@@ -224,13 +235,14 @@ impl Pushes {
         } else {
             Header::push(proto.op).encode(&proto.body, &mut frame);
         }
-        for client in &mut *self.clients.lock() {
+        self.clients.lock().retain_mut(|client| {
             let strays = fault == Some(Fault::Stray) && !is_for(client);
             if is_for(client) || strays {
                 let made = client.send(&frame, fault) || strays;
                 self.faults.fetch_add(u64::from(made), Relaxed);
             }
-        }
+            fault != Some(Fault::Close)
+        });
         Ok(())
     }
 }
