@@ -30,7 +30,7 @@ fmt:
 # An hour of measurements on a machine that should have nothing else to do: writes docs/benchmarks.md.
 bench:
 	COMET_COMMIT=$$(git describe --always --dirty --abbrev=12 --exclude '*') $(CARGO) build --profile dist -p comet -p bench
-	target/dist/comet-bench --comet target/dist/comet --warmup 1 --seconds 3 report
+	built=$${CARGO_TARGET_DIR:-target}/dist; $$built/comet-bench --comet $$built/comet --warmup 1 --seconds 3 report
 
 # Instruction counts against scripts/bench-counts.reference, on however busy a machine: fails at 10 % more.
 bench-check:
