@@ -30,8 +30,8 @@ pub struct Cli {
     server: ServerArgs,
     #[command(flatten)]
     timing: Timing,
-    /// Threads of clients.
-    #[arg(long, global = true, default_value_t = 1)]
+    /// Threads of clients, of a scenario. The published set has one, and `million` one for each comet.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     threads: u32,
     /// Writes the results as JSON; `-` is the standard output.
     #[arg(long, global = true, value_name = "PATH")]
@@ -111,15 +111,18 @@ enum Command {
         #[arg(long, default_value_t = 30.0)]
         quiet: f64,
     },
-    /// Some clients stop reading, and log in again.
+    /// Some clients stop reading, and log in again. Messages have 8 KiB or more; 30 a second, unless `--rate` says otherwise.
     Slow {
         #[command(flatten)]
         pushes: Pushes,
         /// How many.
         #[arg(long, default_value_t = 50)]
         stopped: u32,
+        /// They go on reading instead, and must miss as much as the receipts of `--via stream` say was dropped.
+        #[arg(long)]
+        resume: bool,
     },
-    /// Clients come and go beside others that stay.
+    /// Clients come and go beside others that stay, which get 20 messages a second, unless `--rate` says otherwise.
     Churn {
         #[command(flatten)]
         pushes: Pushes,
@@ -135,7 +138,7 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         rooms: u32,
     },
-    /// More than the machine can deliver.
+    /// More than the machine can deliver: 1.5, 3 and 10 times its best, whatever `--window` and `--rate` say.
     Overload {
         #[command(flatten)]
         pushes: Pushes,
@@ -180,9 +183,28 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it has as many threads of clients as are asked for.
+    fn has_threads(&self) -> bool {
+        !matches!(
+            self,
+            Self::Million { .. }
+                | Self::Limit { .. }
+                | Self::Report { .. }
+                | Self::Logic { .. }
+                | Self::Agent { .. }
+                | Self::Discard { .. }
+        )
+    }
+}
+
 impl Cli {
     /// Does what was asked for.
     pub fn run(self) -> anyhow::Result<()> {
+        ensure!(
+            self.threads == 1 || self.command.has_threads(),
+            "--threads is for scenarios with clients in this process"
+        );
         files::raise()?;
         match &self.command {
             Command::Discard { sink } => limit::discard(sink),
@@ -241,7 +263,16 @@ impl Cli {
                 door,
                 quiet,
             } => idle::run(&bench, *door, counts, *quiet).await?.0,
-            Command::Slow { pushes, stopped } => slow::run(&bench, pushes, *stopped).await?,
+            Command::Slow {
+                pushes,
+                stopped,
+                resume: true,
+            } => slow::resume(&bench, pushes, *stopped).await?,
+            Command::Slow {
+                pushes,
+                stopped,
+                resume: false,
+            } => slow::run(&bench, pushes, *stopped).await?,
             Command::Churn { pushes, coming } => churn::run(&bench, pushes, *coming).await?,
             Command::Mix { pushes, rooms } => mix::run(&bench, pushes, *rooms).await?,
             Command::Overload { pushes } => return overload::run(&bench, pushes).await,

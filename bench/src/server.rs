@@ -142,6 +142,11 @@ impl Comet {
             "env.host=bench".to_owned(),
         ];
         let mut command = Command::new(comet);
+        // Only what is said here and at our own command line counts.
+        let variables = std::env::vars_os().map(|(name, _)| name);
+        for name in variables.filter(|name| name.as_encoded_bytes().starts_with(b"COMET_")) {
+            command.env_remove(name);
+        }
         for key in own.iter().chain(set) {
             command.args(["--set", key]);
         }

@@ -53,6 +53,18 @@ fn many_comets_have_their_connections_and_all_get_a_broadcast() {
 }
 
 #[test]
+fn what_is_dropped_for_those_who_do_not_read_is_told() {
+    // A backlog of few messages is soon full, but not for clients that are only kept waiting for a second.
+    let args = "--set protocol.svrProto=4 --warmup 0.2 --seconds 8 slow --resume --via stream --rate 10 --connections 40 --stopped 10";
+    let args: Vec<_> = args.split(' ').collect();
+    let Some(row) = bench(&args) else {
+        return;
+    };
+    assert!(row.lost > 0 && row.told == Some(row.lost), "{row:?}");
+    assert_eq!(row.faults(), row.lost, "{row:?}");
+}
+
+#[test]
 fn a_soak_ends_with_what_it_began_with() {
     let args = "soak --minutes 0.0834 --staying 40 --coming 10 --stopped 4";
     let args: Vec<_> = args.split(' ').collect();

@@ -350,13 +350,17 @@ impl Engine {
             };
             let registry = self.poll.registry();
             let socket = &mut connection.socket;
-            let done = if paused {
-                // What fits into the buffers is not slow.
-                let small = SockRef::from(&*socket).set_recv_buffer_size(PAUSED_BUFFER);
-                small.and_then(|()| registry.deregister(socket))
-            } else {
-                registry.register(socket, Token(at), Interest::READABLE | Interest::WRITABLE)
-            };
+            // What fits into the buffers is not slow; and who goes on is not to be slow any more.
+            let size = if paused { PAUSED_BUFFER } else { BUFFER };
+            let sized = SockRef::from(&*socket).set_recv_buffer_size(size);
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let done = sized.and_then(|()| {
+                if paused {
+                    registry.deregister(socket)
+                } else {
+                    registry.register(socket, Token(at), both)
+                }
+            });
             if let Err(error) = done {
                 self.counts.stats.last_error = Some(error.to_string());
             }

@@ -28,9 +28,9 @@ pub struct Stats {
     pub strays: u64,
     /// Frames in which the server says that it closes.
     pub disconnects: u64,
-    /// Connections that the server closed.
+    /// Connections that the server closed after their login.
     pub closed: u64,
-    /// Connections that ended with an error, or before their login.
+    /// Connections that ended with an error after their login.
     pub errors: u64,
     /// The last of them.
     pub last_error: Option<String>,

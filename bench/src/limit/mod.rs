@@ -1,5 +1,5 @@
-//! The bare loop: pre-encoded frames, one `send()` after the other to each of many connections, nothing else. No server that
-//! writes as often can be cheaper, so results are told as a ratio to it.
+//! The bare loop: pre-encoded frames, one `send()` after the other to each of many connections, nothing else. A server that
+//! writes as often is hardly cheaper, so results are told as a ratio to it.
 //!
 //! The receiver is a process of its own that throws away what it reads. On loopback the kernel does the receiver's input within
 //! the sender's call, so that is part of the figure, as it is of any server's that is measured on one machine.

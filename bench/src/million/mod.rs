@@ -123,15 +123,15 @@ async fn measure(args: &MillionArgs, plan: Plan, mut force: Force) -> anyhow::Re
     force.check()?;
 
     let above = real(resident.saturating_sub(empty)) / f64::from(plan.connections);
-    let mut note = format!(
+    let note = format!(
         "{above:.0} bytes each above the memory of empty comets; {:.2} % of a core while idle; \
          logins {:.0} a second with the measurements between them",
         idle_cpu * 100.0,
         f64::from(plan.connections) / logins
     );
-    if let Some((_, status)) = sent.refused.first() {
-        note = format!("{} comets refused: {status}. {note}", sent.refused.len());
-    }
+    let refusal = sent.refused.first();
+    let error =
+        refusal.map(|(_, status)| format!("{} comets refused: {status}", sent.refused.len()));
     Ok(Row {
         scenario: format!("{} comets, one broadcast to all", plan.comets),
         door: Some(args.door),
@@ -155,6 +155,7 @@ async fn measure(args: &MillionArgs, plan: Plan, mut force: Force) -> anyhow::Re
         rss: Some(resident),
         bytes_per_connection: Some(curve.slope()),
         idle_cpu: Some(idle_cpu),
+        error: error.unwrap_or_default(),
         note,
         ..Row::default()
     })

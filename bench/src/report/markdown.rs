@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 
 use super::{
-    Document, growth,
-    numbers::{grouped, number, rate},
+    Document,
+    cases::Target,
+    conditions::Conditions,
+    growth,
+    numbers::{grouped, number, rate, three},
     pairs::Measured,
     reasons,
     table::faults,
+    verdicts::Verdict,
 };
 use crate::{doors::Door, scenario::Row};
 
@@ -19,7 +23,7 @@ pub(super) fn page(document: &Document, pictures: &[(String, String)]) -> String
     targets(&mut out, &document.measured).unwrap_or_default();
     growth::section(&mut out, &document.measured).unwrap_or_default();
     missed(&mut out, &document.measured).unwrap_or_default();
-    out.push_str("\n## Curves\n");
+    out.push_str("\n## Curves\n\nEach point of cost and latency is one run.\n");
     for (file, title) in pictures {
         write!(
             out,
@@ -37,12 +41,14 @@ const EXPLANATION: &str = "\
 - **CPU**: seconds of the server's process, user and system, for a million deliveries (pushes to one key, heartbeats), or for 10,000
   logins. Clients and pusher run on the same machine in other processes and are not in it; their seconds for as many are **Client CPU**.
 - **Limit**: the bare loop, CPU seconds for a million: pre-encoded frames, one `send()` after the other to as many connections, nothing
-  else, one message a write. It runs right before and after each measurement. No server that writes as often can be cheaper; one that
-  joins messages can. Where no loop writes in the same way (paced pushes to keys, stopped readers, logins beside pushes, searches) there
-  is none.
+  else, one message a write. It runs right before and after each measurement. A server that writes as often is hardly cheaper: a little
+  it can be with many connections, where each of its threads has a part of them in its caches, and the loop's one thread has all. One
+  that joins messages can be much cheaper. Where no loop writes in the same way (paced pushes to keys, stopped readers, logins beside
+  pushes, searches) there is none.
 - **Of the limit**: the median of CPU divided by limit, pair by pair. Machines drift, and the limit drifts with them, so this is the figure
-  to compare. A target in CPU seconds was set where the limit was 7.4 (1,000 connections), 10.8 (10,000) or 10.2 (40 messages a second);
-  it is told as a ratio to that. Of logins it is the CPU time of 10,000 divided by the limit for a million writes.
+  to compare. In parentheses are the best pair and the worst. A target in CPU seconds was set where the limit was 7.4 (1,000
+  connections), 10.8 (10,000) or 10.2 (40 messages a second); it is told as a ratio to that. Of logins it is the CPU time of 10,000
+  divided by the limit for a million writes.
 - **Window**: pushes that not everyone concerned has received yet.
 - **Calls under way**: pushes by goim's unary calls, side by side, as the 32 routines of goim's job make them. Side by side there is no
   order, and the notes below the results count how much was reordered. **Streamed**: `comet.v1`'s stream, which Comet's own logic-stub
@@ -91,10 +97,27 @@ fn head(out: &mut String, document: &Document) -> std::fmt::Result {
         machine.memory_gib,
         machine.kernel,
     )?;
-    for conditions in &document.conditions {
+    conditions(out, document)?;
+    out.push_str(EXPLANATION);
+    Ok(())
+}
+
+/// Under which conditions was measured; where they differ, which cases under which, those of most cases first.
+fn conditions(out: &mut String, document: &Document) -> std::fmt::Result {
+    let mut groups: Vec<(&Conditions, Vec<&str>)> = Vec::new();
+    for case in &document.measured {
+        match groups.iter_mut().find(|(it, _)| **it == case.conditions) {
+            Some((_, ids)) => ids.push(&case.id),
+            None => groups.push((&case.conditions, vec![case.id.as_str()])),
+        }
+    }
+    groups.sort_by_key(|(_, ids)| std::cmp::Reverse(ids.len()));
+    for (at, (conditions, ids)) in groups.iter().enumerate() {
+        if at > 0 {
+            write!(out, "Under other conditions: `{}`. ", ids.join("`, `"))?;
+        }
         writeln!(out, "{}\n", conditions.told())?;
     }
-    out.push_str(EXPLANATION);
     Ok(())
 }
 
@@ -120,7 +143,7 @@ fn targets(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
                 case.runs.len(),
                 number(row.and_then(|row| row.server_cpu)),
                 number(row.and_then(|row| row.limit)),
-                verdict.reached(),
+                reached(case, verdict),
                 verdict.aim(),
                 if verdict.met { "yes" } else { "**no**" },
                 case.goim
@@ -128,6 +151,17 @@ fn targets(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+/// What was reached, with the spread of the pairs where it is told by them.
+fn reached(case: &Measured, verdict: &Verdict) -> String {
+    let reached = verdict.reached();
+    match (verdict.target, case.spread()) {
+        (Target::OfLimit(_), Some((least, most))) => {
+            format!("{reached} ({} to {})", three(least), three(most))
+        }
+        _ => reached,
+    }
 }
 
 /// Why targets were missed, and what was tried; and which cases failed.
@@ -143,9 +177,7 @@ fn missed(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
             None => reasons::of(&case.id).to_owned(),
         };
         let (door, connections) = door_and_connections(case);
-        let parts = [title(case), door.to_owned(), connections];
-        let parts: Vec<_> = parts.into_iter().filter(|word| !word.is_empty()).collect();
-        let work = parts.join(", ");
+        let work = listed(&[&title(case), door, &connections]);
         match reasons.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, works)) => works.push(work),
             None => reasons.push((reason, vec![work])),
@@ -174,7 +206,9 @@ fn results(out: &mut String, measured: &[Measured]) -> std::fmt::Result {
             result(out, case, part, row)?;
             let faults = faults(row);
             if !faults.is_empty() {
-                notes.push(format!("- {}: {}", work(row), faults.join("; ")));
+                let door = row.door.map_or("", Door::name);
+                let work = listed(&[&work(row), door, &grouped(row.connections.into())]);
+                notes.push(format!("- {work}: {}", faults.join("; ")));
             }
         }
     }
@@ -212,6 +246,12 @@ fn result(out: &mut String, case: &Measured, part: usize, row: &Row) -> std::fmt
     )
 }
 
+/// What is not empty, as a list.
+fn listed(words: &[&str]) -> String {
+    let words = words.iter().filter(|word| !word.is_empty());
+    words.copied().collect::<Vec<_>>().join(", ")
+}
+
 /// The words of a case's line: of the case itself where not one run was whole, or where it has several parts.
 fn title(case: &Measured) -> String {
     match &case.medians[..] {
@@ -243,7 +283,6 @@ fn work(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{cases::Target, verdicts::Verdict};
 
     fn row(scenario: &str) -> Row {
         Row {
@@ -292,6 +331,45 @@ mod tests {
         let line = "| room | TCP | 1,000 | 5 |  | 3.70 | 7.40 | 0.500 | 8.00 | 14 |  |  | 0 | 0 | 0 | 7.2 |";
         assert!(page.contains(line), "{page}");
         assert!(page.contains("<img src=\"images/a.svg\" alt=\"b\""));
+    }
+
+    #[test]
+    fn cases_under_other_conditions_are_named() {
+        let case = |id: &str, commit: &str| Measured {
+            id: id.to_owned(),
+            conditions: Conditions {
+                commit: Some(commit.to_owned()),
+                ..Conditions::default()
+            },
+            ..Measured::default()
+        };
+        let document = Document {
+            measured: vec![case("soak", "a"), case("room", "b"), case("keys", "b")],
+            ..Document::default()
+        };
+        let page = page(&document, &[]);
+        let at = |text: &str| page.find(text).unwrap();
+        assert!(
+            at("commit: b.") < at("Under other conditions: `soak`. The server:"),
+            "{page}"
+        );
+        assert!(
+            at("Under other conditions: `soak`. The server:") < at("commit: a."),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn notes_say_what_they_are_about() {
+        let page = page_of(Measured {
+            medians: vec![Row {
+                reordered: 7_039_000,
+                ..row("room")
+            }],
+            ..Measured::default()
+        });
+        let line = "- room, TCP, 1,000: 7,039,000 reordered\n";
+        assert!(page.contains(line), "{page}");
     }
 
     #[test]

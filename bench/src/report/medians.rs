@@ -36,13 +36,18 @@ pub(super) fn median_row(rows: &[&Row]) -> Row {
         bytes_per_connection: of(|row| row.bytes_per_connection),
         idle_cpu: of(|row| row.idle_cpu),
         rss: rows.iter().filter_map(|row| row.rss).max(),
-        note: rows
-            .iter()
-            .rev()
-            .map(|row| row.note.clone())
-            .find(|note| !note.is_empty())
-            .unwrap_or_default(),
+        error: last(rows, |row| &row.error),
+        note: last(rows, |row| &row.note),
         ..(*first).clone()
+    }
+}
+
+/// The last of some texts: there is no median of them, so it is said to be that of one run.
+fn last(rows: &[&Row], text: fn(&Row) -> &String) -> String {
+    let mut texts = rows.iter().rev().map(|row| text(row));
+    match texts.find(|text| !text.is_empty()) {
+        Some(text) if rows.len() > 1 => format!("in one run: {text}"),
+        text => text.cloned().unwrap_or_default(),
     }
 }
 
@@ -63,5 +68,17 @@ mod tests {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 9.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+    }
+
+    #[test]
+    fn what_one_run_says_is_not_said_of_all() {
+        let says = |note: &str| Row {
+            note: note.to_owned(),
+            ..Row::default()
+        };
+        let note = |rows: &[&Row]| median_row(rows).note;
+        assert_eq!(note(&[&says("95 %")]), "95 %");
+        assert_eq!(note(&[&says("95 %"), &says("")]), "in one run: 95 %");
+        assert_eq!(note(&[&says(""), &says("")]), "");
     }
 }

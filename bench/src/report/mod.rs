@@ -67,8 +67,8 @@ pub struct Document {
     pub machine: Machine,
     /// By which version of this tool.
     pub version: String,
-    /// What was measured, and under which conditions; several where runs differ in it.
-    #[serde(default)]
+    /// Of all cases, where these have none of their own: in results of before they had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Conditions>,
     /// How often each.
     pub pairs: usize,
@@ -116,7 +116,6 @@ pub async fn publish(
     let mut document = Document {
         machine: Machine::this(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        conditions: vec![Conditions::now(server)],
         pairs: args.pairs,
         timing,
         ..Document::default()
@@ -147,7 +146,8 @@ impl Document {
         for path in paths {
             let name = || path.display().to_string();
             let text = fs::read_to_string(path).with_context(name)?;
-            let one: Self = serde_json::from_str(&text).with_context(name)?;
+            let mut one: Self = serde_json::from_str(&text).with_context(name)?;
+            one.hand_down_conditions();
             match &mut all {
                 None => all = Some(one),
                 Some(all) => {
@@ -165,13 +165,22 @@ impl Document {
         Ok(all)
     }
 
+    /// Gives all cases the conditions of their run, where they have none of their own.
+    fn hand_down_conditions(&mut self) {
+        let of_run = std::mem::take(&mut self.conditions);
+        let [of_run] = &of_run[..] else {
+            return;
+        };
+        let unknown = Conditions::default();
+        let without = self
+            .measured
+            .iter_mut()
+            .filter(|it| it.conditions == unknown);
+        without.for_each(|case| case.conditions = of_run.clone());
+    }
+
     /// Adds the cases and pictures of another run; those that are here already are replaced.
     fn add(&mut self, other: Self) {
-        for conditions in other.conditions {
-            if !self.conditions.contains(&conditions) {
-                self.conditions.push(conditions);
-            }
-        }
         for case in other.measured {
             match self.measured.iter_mut().find(|it| it.id == case.id) {
                 Some(before) => *before = case,
@@ -341,18 +350,17 @@ mod tests {
     }
 
     #[test]
-    fn conditions_of_runs_are_told_once() {
-        let with = |commit: &str| Document {
-            conditions: vec![Conditions {
-                commit: Some(commit.to_owned()),
-                ..Conditions::default()
-            }],
-            ..Document::default()
+    fn cases_have_the_conditions_of_their_run_or_their_own() {
+        let commit = |commit: &str| Conditions {
+            commit: Some(commit.to_owned()),
+            ..Conditions::default()
         };
-        let mut all = with("a");
-        all.add(with("a"));
-        all.add(with("b"));
-        assert_eq!(all.conditions.len(), 2);
+        let mut all = document(&[("room", 1.0), ("keys", 2.0)]);
+        all.measured[1].conditions = commit("b");
+        all.conditions = vec![commit("a")];
+        all.hand_down_conditions();
+        let of_cases = all.measured.into_iter().map(|case| case.conditions);
+        assert_eq!(of_cases.collect::<Vec<_>>(), [commit("a"), commit("b")]);
     }
 
     #[test]

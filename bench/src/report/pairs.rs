@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cases::{Case, Work},
+    conditions::Conditions,
     medians::{median, median_row},
     verdicts::{Reached, Verdict},
 };
@@ -32,6 +33,9 @@ const LOGINS: u32 = 10_000;
 pub struct Measured {
     /// The case.
     pub id: String,
+    /// What was measured, and under which conditions.
+    #[serde(default)]
+    pub conditions: Conditions,
     /// Medians over all runs, a row for each part of the case; none if not one run was whole.
     pub medians: Vec<Row>,
     /// Times the limit: the median of the pairs' ratios.
@@ -51,6 +55,17 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Times the limit in the best run and in the worst; nothing of a single run.
+    pub(super) fn spread(&self) -> Option<(f64, f64)> {
+        let ratios = ratios(&self.runs);
+        let (least, most) = ratios
+            .iter()
+            .fold((f64::INFINITY, 0.0_f64), |(least, most), &ratio| {
+                (least.min(ratio), most.max(ratio))
+            });
+        (ratios.len() > 1).then_some((least, most))
+    }
+
     /// What the same runs come to by a case as it is now: results of before may have been made for other targets.
     pub(super) fn judged_by(mut self, case: &Case) -> Self {
         if case.limit.is_none() {
@@ -62,7 +77,10 @@ impl Measured {
             runs: self.runs,
             memory: self.memory,
         };
-        judge(case, done, self.failed)
+        Self {
+            conditions: self.conditions,
+            ..judge(case, done, self.failed)
+        }
     }
 }
 
@@ -86,7 +104,10 @@ pub async fn measure(case: &Case, server: &ServerArgs, timing: Timing, pairs: us
     if let Some(error) = &failed {
         progress(&format!("{} failed: {error}", case.id));
     }
-    judge(case, done, failed)
+    Measured {
+        conditions: Conditions::now(server),
+        ..judge(case, done, failed)
+    }
 }
 
 async fn in_pairs(
@@ -112,8 +133,15 @@ async fn in_pairs(
             .map(|(before, after)| f64::midpoint(before, after));
         for row in &mut rows {
             row.limit = limit;
-            let (cpu, limit) = (row.server_cpu.unwrap_or(0.0), limit.unwrap_or(0.0));
-            progress(&format!("{}: {cpu:.2}, the limit {limit:.2}", row.scenario));
+            let cpu = |value: Option<f64>| {
+                value.map_or_else(|| "none".to_owned(), |value| format!("{value:.2}"))
+            };
+            progress(&format!(
+                "{}: CPU {}, limit {}",
+                row.scenario,
+                cpu(row.server_cpu),
+                cpu(limit)
+            ));
         }
         done.runs.push(rows);
         done.memory = curve.0;
@@ -156,6 +184,7 @@ async fn run(bench: &Bench, work: &Work) -> anyhow::Result<(Vec<Row>, Curve)> {
         Work::Logins(door) => logins::run(bench, *door, LOGINS, 64, 1).await?,
         Work::Heartbeats(door) => heartbeats::run(bench, *door, 1000).await?,
         Work::Slow(pushes, stopped) => slow::run(bench, pushes, *stopped).await?,
+        Work::Resume(pushes, stopped) => slow::resume(bench, pushes, *stopped).await?,
         Work::Churn(pushes, coming) => churn::run(bench, pushes, *coming).await?,
         Work::Mix(pushes, rooms) => mix::run(bench, pushes, *rooms).await?,
         Work::Overload(pushes) => {
@@ -173,6 +202,15 @@ async fn idling(bench: &Bench, door: Door) -> anyhow::Result<(Vec<Row>, Curve)> 
     Ok((vec![row], curve))
 }
 
+/// Times the limit, in each run that has one.
+fn ratios(runs: &[Vec<Row>]) -> Vec<f64> {
+    let ratio = |rows: &Vec<Row>| {
+        let row = rows.first()?;
+        Some(row.server_cpu? / row.limit?)
+    };
+    runs.iter().filter_map(ratio).collect()
+}
+
 fn judge(case: &Case, done: Done, failed: Option<String>) -> Measured {
     let Done { runs, memory } = done;
     let parts = runs.iter().map(Vec::len).min().unwrap_or(0);
@@ -182,11 +220,7 @@ fn judge(case: &Case, done: Done, failed: Option<String>) -> Measured {
             .collect::<Vec<_>>()
     };
     let medians: Vec<Row> = (0..parts).map(|at| median_row(&part(at))).collect();
-    let ratios = runs.iter().filter_map(|rows| {
-        let row = rows.first()?;
-        Some(row.server_cpu? / row.limit?)
-    });
-    let of_limit = median(ratios.collect());
+    let of_limit = median(ratios(&runs));
     let reached = Reached {
         of_limit,
         medians: &medians,
@@ -202,6 +236,7 @@ fn judge(case: &Case, done: Done, failed: Option<String>) -> Measured {
     });
     Measured {
         id: case.id.clone(),
+        conditions: Conditions::default(),
         verdicts: verdicts.collect(),
         of_limit,
         goim: case.goim.to_owned(),
@@ -240,6 +275,7 @@ mod tests {
         assert!(whole.verdicts.iter().all(|verdict| verdict.met));
         let failed = judge(&case, done(), Some("the server is gone".to_owned()));
         assert_eq!((failed.of_limit, failed.runs.len()), (Some(0.2), 2));
+        assert_eq!(failed.spread(), Some((0.1, 0.3)));
         assert!(failed.verdicts.iter().all(|verdict| !verdict.met));
         let empty = judge(&case, Done::default(), Some("no server".to_owned()));
         assert!(empty.medians.is_empty() && empty.verdicts[0].reached.is_none());

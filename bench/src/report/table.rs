@@ -1,5 +1,6 @@
 //! Results as a table of plain text.
 
+use super::numbers::grouped;
 use crate::scenario::Row;
 
 /// The heads of the columns.
@@ -53,14 +54,13 @@ pub(super) fn faults(row: &Row) -> Vec<String> {
     let mut faults: Vec<String> = counts
         .iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .map(|(count, what)| format!("{} {what}", grouped(*count)))
         .collect();
     if let Some(told) = row.told.filter(|told| *told != row.lost) {
-        faults.push(format!("the server tells of {told} dropped"));
+        faults.push(format!("the server tells of {} dropped", grouped(told)));
     }
-    if !row.note.is_empty() {
-        faults.push(row.note.clone());
-    }
+    let texts = [&row.error, &row.note].into_iter();
+    faults.extend(texts.filter(|text| !text.is_empty()).cloned());
     faults
 }
 

@@ -84,10 +84,10 @@ impl Verdict {
             Target::PerSecond(_) => format!("{} a second", rate(reached)),
             Target::Bytes(_) => format!("{reached:.0} bytes each"),
             Target::IdleCpu(_) => format!("{:.3} % of a core", reached * 100.0),
-            Target::NoFault => format!("{reached:.0} faults"),
-            Target::Told => format!("{reached:.0} lost and not told, or the reverse"),
+            Target::NoFault => format!("{} faults", count(reached)),
+            Target::Told => format!("{} lost and not told, or the reverse", count(reached)),
             Target::Keeps(_) => format!("{:.1} % of the best throughput", reached * 100.0),
-            Target::Recovers => format!("{reached:.0} lost, closed or stalled afterwards"),
+            Target::Recovers => format!("{} lost, closed or stalled afterwards", count(reached)),
         }
     }
 
@@ -109,6 +109,15 @@ impl Verdict {
             Target::NoFault | Target::Told | Target::Recovers => "none".to_owned(),
             Target::Keeps(least) => format!("at least {:.0} %", least * 100.0),
         }
+    }
+}
+
+/// A count as people read it.
+fn count(value: f64) -> String {
+    if value < 1.0 {
+        "0".to_owned()
+    } else {
+        rate(value)
     }
 }
 
@@ -214,6 +223,13 @@ mod tests {
             ..verdict
         };
         assert_eq!(none.reached(), "not measured");
+        let told = |reached| Verdict {
+            target: Target::Told,
+            reached: Some(reached),
+            ..verdict
+        };
+        assert!(told(0.0).reached().starts_with("0 lost"));
+        assert!(told(1234.0).reached().starts_with("1,234 lost"));
     }
 
     #[test]

@@ -48,10 +48,7 @@ pub async fn run(bench: &Bench, pushes: &Pushes, coming: u32) -> anyhow::Result<
     row.scenario = format!("{coming} come and go, those that stay");
     row.door = Some(pushes.door);
     row.gone += u64::from(failed);
-    row.note = format!(
-        "{rate:.0} logins and goodbyes a second, {failed} failed. {}",
-        row.note
-    );
+    row.note = format!("{rate:.0} logins and goodbyes a second, {failed} failed");
     bench.close(0, count).await?;
     Ok(row)
 }

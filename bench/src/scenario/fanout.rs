@@ -127,7 +127,7 @@ pub async fn search(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Row> {
         };
         let plan = pushes.plan(To::Room, 1);
         let row = bench
-            .series("highest rate without loss", pushes.door, plan)
+            .series("highest rate with under 0.1 % lost", pushes.door, plan)
             .await?
             .row;
         progress(&format!(

@@ -40,7 +40,7 @@ pub async fn run(
             opened.opened, opened.failed
         ));
         if let Some(error) = opened.last_error {
-            row.note = error;
+            row.error = error;
         }
         if round > 0 {
             row.offered += u64::from(count);

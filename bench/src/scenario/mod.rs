@@ -64,7 +64,7 @@ impl Bench {
     /// Finds or starts the server and starts the threads of clients.
     pub fn start(server: &ServerArgs, threads: u32, timing: Timing) -> anyhow::Result<Self> {
         let server = Server::find(server)?;
-        let fleet = Fleet::start(server.doors, threads.clamp(1, 16))?;
+        let fleet = Fleet::start(server.doors, threads)?;
         Ok(Self {
             server,
             fleet,
@@ -194,6 +194,9 @@ pub struct Row {
     /// Share of a core that the server takes while nothing happens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_cpu: Option<f64>,
+    /// The last error of clients or pusher.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
     /// What else there is to say.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,

@@ -36,17 +36,17 @@ pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
         let mut outcome = bench
             .series(&name, pushes.door, paced(Pace::Rate(rate)))
             .await?;
-        let share = outcome.row.per_second / able * 100.0;
-        note(
-            &mut outcome.row,
-            &format!("{share:.0} % of the best throughput"),
-        );
-        let offered = outcome.row.pushes_per_second.unwrap_or(0.0) * each / able;
-        if offered < MOSTLY * factor {
-            let text =
-                format!("only {offered:.1} times as much was offered: the server took no more");
-            note(&mut outcome.row, &text);
-        }
+        let row = &mut outcome.row;
+        let share = row.per_second / able * 100.0;
+        let offered = row.pushes_per_second.unwrap_or(0.0) * each / able;
+        let less =
+            format!("; only {offered:.1} times as much was offered: the server took no more");
+        let less = if offered < MOSTLY * factor {
+            less
+        } else {
+            String::new()
+        };
+        row.note = format!("{share:.0} % of the best throughput{less}");
         rows.push(outcome.row);
     }
     let calm = paced(Pace::Window(1));
@@ -55,36 +55,13 @@ pub async fn run(bench: &Bench, pushes: &Pushes) -> anyhow::Result<Vec<Row>> {
         .await?
         .row;
     let whole = after.lost == 0 && after.gone == 0 && after.stalls == 0;
-    if whole {
-        note(&mut after, "everyone gets everything");
+    after.note = if whole {
+        "everyone gets everything".to_owned()
     } else {
         let share = real(after.lost) / real(after.offered.max(1));
-        note(&mut after, &format!("{:.3} % lost", share * 100.0));
-    }
+        format!("{:.3} % lost", share * 100.0)
+    };
     rows.push(after);
     bench.close(0, count).await?;
     Ok(rows)
-}
-
-/// Adds to what there is to say, as of refused pushes.
-fn note(row: &mut Row, text: &str) {
-    if !row.note.is_empty() {
-        row.note.push_str("; ");
-    }
-    row.note.push_str(text);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_hides_no_other() {
-        let mut row = Row {
-            note: "refused".to_owned(),
-            ..Row::default()
-        };
-        note(&mut row, "90 %");
-        assert_eq!(row.note, "refused; 90 %");
-    }
 }

@@ -159,7 +159,7 @@ impl<'a> Series<'a> {
                 .ok()
                 .map(|memory| memory.rss)
                 .filter(|rss| *rss > 0),
-            note: pushed.last_error.clone().unwrap_or_default(),
+            error: pushed.last_error.clone().unwrap_or_default(),
             ..Row::default()
         };
         Ok(Outcome { row, pushed, tally })

@@ -117,11 +117,8 @@ pub async fn run(bench: &Bench, args: &SoakArgs) -> anyhow::Result<Row> {
     progress(&format!("after: {after}"));
 
     let note = format!(
-        "{} logins and goodbyes, {} heartbeats; at the end {after}, before {before}, at most {}. {}",
-        load.logins,
-        load.beats,
-        load.most,
-        load.errors.join("; ")
+        "{} logins and goodbyes, {} heartbeats; at the end {after}, before {before}, at most {}",
+        load.logins, load.beats, load.most,
     );
     Ok(Row {
         scenario: "soak".to_owned(),
@@ -129,6 +126,7 @@ pub async fn run(bench: &Bench, args: &SoakArgs) -> anyhow::Result<Row> {
         body: Some(BODY),
         rss: Some(after.rss),
         kept: before.exceeded_by(after),
+        error: load.errors.join("; "),
         note,
         ..load.row
     })
@@ -209,7 +207,7 @@ impl Load {
                 row.reordered,
                 row.strays,
                 row.refused,
-                row.note
+                row.error
             );
             progress(&text);
             self.errors.push(text);

@@ -60,8 +60,10 @@ pub enum Work {
     Heartbeats(Door),
     /// Idle connections.
     Idle(Door),
-    /// Stopped readers.
+    /// Stopped readers that log in again.
     Slow(Pushes, u32),
+    /// Stopped readers that go on.
+    Resume(Pushes, u32),
     /// Coming and going.
     Churn(Pushes, u32),
     /// Idle connections and busy rooms.

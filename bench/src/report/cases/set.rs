@@ -6,7 +6,8 @@ use crate::{
     limit::LimitArgs,
     million::MillionArgs,
     pusher::Via,
-    scenario::{fanout::Pushes, soak::SoakArgs},
+    report::growth::MOST_GROWTH,
+    scenario::{fanout::Pushes, mix, soak::SoakArgs},
 };
 
 /// The limit with one message a write, when the targets were set: CPU seconds for a million.
@@ -68,25 +69,27 @@ fn case_at(
 
 /// The bare loop that writes as the work does: to as many connections, with as large bodies, as often.
 fn limit_of(work: &Work) -> Option<LimitArgs> {
-    let pushes = match work {
-        Work::Rooms(pushes, _)
-        | Work::Broadcast(pushes)
-        | Work::Mix(pushes, _)
-        | Work::Overload(pushes) => pushes,
+    let (pushes, connections) = match work {
+        Work::Rooms(pushes, _) | Work::Broadcast(pushes) | Work::Overload(pushes) => {
+            (pushes, pushes.connections)
+        }
+        // Nothing is written to those that are idle.
+        Work::Mix(pushes, _) => (pushes, mix::busy(pushes.connections)),
         // The loop writes to all in turn and then rests; a paced push to one key is a write by itself.
-        Work::Keys(pushes, _) if pushes.rate.is_none() => pushes,
+        Work::Keys(pushes, _) if pushes.rate.is_none() => (pushes, pushes.connections),
         Work::Logins(_) | Work::Heartbeats(_) => return Some(LimitArgs::default()),
         // They are paced by themselves, do more than write, or do not write at all.
         Work::Keys(..)
         | Work::Search(_)
         | Work::Idle(_)
         | Work::Slow(..)
+        | Work::Resume(..)
         | Work::Churn(..)
         | Work::Million(_)
         | Work::Soak(_) => return None,
     };
     Some(LimitArgs {
-        connections: pushes.connections,
+        connections,
         body: pushes.body,
         rate: pushes.rate,
         ..LimitArgs::default()
@@ -222,16 +225,17 @@ fn growth(cases: &mut Vec<Case>) {
         let work = Work::Rooms(pushes(19_000, Door::Tcp, window), 1);
         cases.push(case(format!("room-{window}-tcp-19000"), work, "", &targets));
     }
-    for rooms in [10, 100, 1000, 10_000] {
+    for rooms in [1, 10, 100, 1000, 10_000] {
         let streamed = Pushes {
             via: Via::Stream,
             ..pushes(10_000, Door::Tcp, u64::from(rooms))
         };
+        let grown = if rooms == 1 { 1.0 } else { MOST_GROWTH };
         cases.push(case(
             format!("rooms-{rooms}"),
             Work::Rooms(streamed, rooms),
             "",
-            &[Target::OfLimit(1.15 * 1.25)],
+            &[Target::OfLimit(grown * 1.25)],
         ));
     }
 }
@@ -317,6 +321,8 @@ fn hardships(cases: &mut Vec<Case>) {
         ..thousand.clone()
     };
     cases.push(case("slow", Work::Slow(streamed.clone(), 50), slow, none));
+    let resume = Work::Resume(streamed.clone(), 50);
+    cases.push(case("slow-resume", resume, "", &[Target::Told]));
     cases.push(case("churn", Work::Churn(thousand, 200), "", none));
     let mix = Pushes {
         calls: 1,
@@ -330,7 +336,11 @@ fn hardships(cases: &mut Vec<Case>) {
         (Door::Websocket, "151,000 a second"),
     ] {
         let id = format!("search-{}", door.name().to_lowercase());
-        let search = case(id, Work::Search(pushes(1000, door, 1)), goim, &[]);
+        let as_many = Pushes {
+            calls: u32::try_from(JOB_ROUTINES).unwrap_or(1),
+            ..pushes(1000, door, 1)
+        };
+        let search = case(id, Work::Search(as_many), goim, &[]);
         cases.push(Case {
             at_most: 1,
             ..search
@@ -363,7 +373,7 @@ mod tests {
         let of = |id| limit(id).map(|limit| (limit.connections, limit.body, limit.rate));
         assert_eq!(of("room-8-1k-10000"), Some((10_000, 1024, None)));
         assert_eq!(of("room-40-tcp"), Some((1000, 32, Some(40.0))));
-        assert_eq!(of("mix"), Some((10_000, 32, None)));
+        assert_eq!(of("mix"), Some((1000, 32, None)));
         assert_eq!(of("logins-tcp"), Some((1000, 32, None)));
         assert_eq!(of("key-unary"), Some((1000, 32, None)));
         for id in ["key-unary-5000", "slow", "churn", "idle-tcp", "soak"] {
