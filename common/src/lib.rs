@@ -9,6 +9,8 @@
 //! - [`shutdown`]: signals as a cancellation token
 //! - [`backoff`]: growing, jittered delays between attempts
 //! - [`same_site`]: whether a request comes from another site's page
+//! - [`serve`]: an HTTP service, its connections bounded
+//! - [`monitor`]: health, readiness and metrics of a service; [`metrics`]: what these are made of
 //! - [`readiness`]: named latches that say whether a process is ready; [`health`]: who is told
 //! - [`version`]: what `--version` says
 
@@ -18,8 +20,11 @@ pub mod files;
 pub mod health;
 pub mod incoming;
 pub mod listen;
+pub mod metrics;
+pub mod monitor;
 pub mod readiness;
 pub mod same_site;
+pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
 pub mod version;
