@@ -47,19 +47,19 @@ USER 65532:65532
 
 FROM run AS comet
 COPY --from=build /programs/comet /usr/local/bin/
-EXPOSE 3101 3102 3109
+EXPOSE 3101 3102 3109 3110
 HEALTHCHECK --interval=5s --timeout=5s --retries=3 CMD ["comet", "--health"]
 ENTRYPOINT ["comet"]
 
 FROM run AS logic-stub
 COPY --from=build /programs/logic-stub /usr/local/bin/
-EXPOSE 3111 3119
+EXPOSE 3111 3119 3120
 HEALTHCHECK --interval=5s --timeout=5s --retries=3 CMD ["logic-stub", "--health"]
 ENTRYPOINT ["logic-stub"]
 
 # Listens on loopback alone, as outside of a container: docker run --rm --network host comet-standalone
 FROM run AS standalone
 COPY --from=build /programs/comet-standalone /usr/local/bin/
-EXPOSE 3101 3102 3109 3111 3119
+EXPOSE 3101 3102 3109 3110 3111 3119 3120
 HEALTHCHECK --interval=5s --timeout=5s --retries=3 CMD ["comet-standalone", "--health"]
 ENTRYPOINT ["comet-standalone"]

@@ -15,6 +15,9 @@ use crate::{clients::Doors, measure::Processes};
 /// How long a server may take until its doors open.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// For a comet beside others: the port of a monitor is nobody's here.
+const NO_MONITOR: &str = "monitor.open=false";
+
 /// Where the server is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
@@ -134,13 +137,16 @@ impl Comet {
     /// Starts one with these keys of its configuration and waits until all its doors are open.
     pub fn start(comet: &Path, set: &[String], logic: SocketAddr) -> anyhow::Result<Self> {
         let [tcp, websocket, grpc] = free_addresses()?;
-        let own = [
+        let mut own = vec![
             format!("tcp.bind={tcp}"),
             format!("websocket.bind={websocket}"),
             format!("rpcServer.addr={grpc}"),
             format!("logic.addresses={logic}"),
             "env.host=bench".to_owned(),
         ];
+        if takes(comet, NO_MONITOR)? {
+            own.push(NO_MONITOR.to_owned());
+        }
         let mut command = Command::new(comet);
         // Only what is said here and at our own command line counts.
         let variables = std::env::vars_os().map(|(name, _)| name);
@@ -214,6 +220,15 @@ pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
         *address = listener.local_addr()?;
     }
     Ok(addresses)
+}
+
+/// Whether a comet's configuration has such a key: that of an earlier version may not.
+fn takes(comet: &Path, key: &str) -> anyhow::Result<bool> {
+    let mut check = Command::new(comet);
+    check.args(["--check-config", "--set", key]);
+    let checked = check.output();
+    let checked = checked.with_context(|| format!("{} does not start", comet.display()))?;
+    Ok(checked.status.success())
 }
 
 fn wait_until_open(address: SocketAddr, process: &mut Running) -> anyhow::Result<()> {

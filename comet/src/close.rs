@@ -93,7 +93,7 @@ impl CloseReason {
     }
 
     /// Whether there is someone left to tell.
-    fn can_be_told(self) -> bool {
+    pub(crate) fn can_be_told(self) -> bool {
         !matches!(self, Self::PeerClosed | Self::SocketError)
     }
 

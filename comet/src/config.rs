@@ -51,7 +51,6 @@ pub const SPEC: Spec = Spec {
         ("bucket.room", "maps grow as they need"),
         ("bucket.routineAmount", "a bucket is one task"),
         ("bucket.routineSize", "see `bucket.inbox`"),
-        ("whitelist", "this version has no whitelist"),
     ],
     plain_env: &[
         ("REGION", "env.region"),
@@ -75,6 +74,8 @@ pub struct Config {
     pub websocket: WebSocket,
     /// Bounds of a connection.
     pub protocol: Protocol,
+    /// The policy server of Flash.
+    pub flash: Flash,
     /// The buckets that hold connections and rooms.
     pub bucket: Bucket,
     /// The push service: goim's `Comet` and `comet.v1` over gRPC.
@@ -85,7 +86,14 @@ pub struct Config {
     pub logic: Logic,
     /// Bounds of a push.
     pub push: Push,
+    /// Health, readiness and metrics.
+    pub monitor: Monitor,
+    /// Whose every step is noted.
+    pub whitelist: Whitelist,
 }
+
+/// The monitor, on goim's keys of its first version.
+pub type Monitor = common::monitor::Config<3110>;
 
 /// Who this comet is. goim's environment variables and flags of the same names set these too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -141,6 +149,18 @@ pub struct WebSocket {
     pub max_message: usize,
     /// How long a plain HTTP connection may be idle between requests.
     pub idle: Human,
+}
+
+/// The policy server of Flash, by goim's keys of its first version. A request has `protocol.handshakeTimeout`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Flash {
+    /// Whether there is one.
+    pub policy_open: bool,
+    /// Where it listens: Flash asks at 843, which needs the right to ports below 1024.
+    pub policy_bind: Vec<String>,
+    /// Connections at once. Each lasts for a round trip.
+    pub max_connections: usize,
 }
 
 /// Bounds of a connection, the same behind each door.
@@ -268,4 +288,22 @@ pub struct Push {
     pub paced: usize,
     /// Streams of stored messages whose last position is remembered.
     pub streams: usize,
+}
+
+/// The whitelist: goim's list and log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Whitelist {
+    /// Users whose steps are noted from the start.
+    pub whitelist: Vec<i64>,
+    /// Keys, the same.
+    pub keys: Vec<String>,
+    /// The file; empty: the process's log.
+    pub white_log: String,
+    /// Bytes of that file. At that it is renamed, and the one that was renamed before is gone.
+    pub max_bytes: u64,
+    /// Users and keys on the list.
+    pub max: usize,
+    /// Lines that wait to be written, about 250 bytes each: 16,384 are 4 MB.
+    pub queue: usize,
 }

@@ -22,6 +22,7 @@ use crate::{
     round::Round,
     session,
     transport::intake::IntakeLimits,
+    whitelist::Whitelist,
 };
 
 /// The shared parts of one comet.
@@ -61,6 +62,7 @@ impl Gateway {
         config: &Config,
         logic: Logic,
         metrics: Arc<Metrics>,
+        whitelist: Whitelist,
         stopping: CancellationToken,
     ) -> Self {
         let Config {
@@ -103,6 +105,7 @@ impl Gateway {
                 limits,
                 metrics: Arc::clone(&metrics),
                 clock,
+                whitelist: Arc::new(whitelist),
             }),
             buckets,
             rooms,

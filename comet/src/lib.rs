@@ -14,7 +14,9 @@
 //! - [`bucket`], [`room`]: who is where
 //! - [`push`], `grpc`: pushes in
 //! - [`logic`], [`operation`]: calls out
+//! - [`whitelist`]: users whose every step is noted
 //! - [`metrics`], [`clock`], [`round`], `addresses`: counters, coarse time, read buffers, client addresses
+//! - `monitor`: what is shown beside the counters
 
 mod addresses;
 pub mod bucket;
@@ -27,6 +29,7 @@ pub mod gateway;
 mod grpc;
 pub mod logic;
 pub mod metrics;
+mod monitor;
 pub mod operation;
 pub mod push;
 pub mod room;
@@ -34,6 +37,7 @@ pub mod round;
 pub mod server;
 pub mod session;
 pub mod transport;
+pub mod whitelist;
 
 pub use config::Config;
 pub use server::Comet;

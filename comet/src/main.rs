@@ -150,9 +150,14 @@ fn start(flags: Flags) -> anyhow::Result<()> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signals();
-    let mut registry = Registry::default();
-    let comet = Comet::start(&config, Router::new(), &mut registry, shutdown).await?;
-    tracing::info!(tcp = ?comet.tcp_addrs(), http = ?comet.http_addrs(), grpc = %comet.grpc_addr(), "comet listens");
+    let comet = Comet::start(&config, Router::new(), Registry::default(), shutdown).await?;
+    tracing::info!(
+        tcp = ?comet.tcp_addrs(),
+        http = ?comet.http_addrs(),
+        grpc = %comet.grpc_addr(),
+        monitor = ?comet.monitor_addrs(),
+        "comet listens"
+    );
     comet.join().await;
     tracing::info!("comet ends");
     Ok(())

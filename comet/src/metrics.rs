@@ -1,13 +1,18 @@
 //! What is counted. Message counts are of inner messages, never of Raws; a message to three connections counts three.
+//! docs/operations.md lists all of it.
 //!
 //! `taken = delivered + lost + still waiting`, and what is pushed to someone and not taken is `absent`, `filtered` or
-//! `dropped`: a message is in exactly one of them.
+//! `dropped`: a message is in exactly one of them. One to a room or to all that meets nobody is `nobody`.
 
+use std::{array, time::Duration};
+
+use common::metrics::{Adder, Seconds, Sizes};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use protocol::op;
 
 use crate::transport::Door;
 
@@ -18,12 +23,19 @@ pub struct Metrics {
     accepted: Family<DoorLabel, Counter>,
     accept_errors: Counter,
     logins: Family<DoorLabel, Counter>,
+    refused_logins: Family<ReasonLabel, Counter>,
     closes: Family<ReasonLabel, Counter>,
     http_refusals: Family<ReasonLabel, Counter>,
+    flash_policies: Family<ResultLabel, Counter>,
     ignored: Family<ReasonLabel, Counter>,
-    protos_in: Family<OperationLabel, Counter>,
-    pushes: Family<ReasonLabel, Counter>,
+    protos_in: Operations,
+    protos_out: Operations,
+    /// Open `comet.v1` Push calls.
+    pub lanes: Gauge,
+    pushes: Family<TargetLabel, Counter>,
     refused_pushes: Family<ReasonLabel, Counter>,
+    /// Messages to rooms, or to all, that met nobody here.
+    pub nobody: Counter,
     /// Messages written or put in a backlog.
     pub taken: Counter,
     /// Messages whose last byte a socket has accepted.
@@ -34,12 +46,32 @@ pub struct Metrics {
     pub filtered: Counter,
     dropped: Family<ReasonLabel, Counter>,
     lost: Family<ReasonLabel, Counter>,
-    /// Writes to sockets that carried messages or answers.
-    pub writes: Counter,
+    /// Writes to sockets, by the messages that they completed; 0 for answers alone and for parts.
+    pub writes: Sizes,
+    /// Sampled: from a push's place in the inbox of a bucket until the bucket has served all of its connections there.
+    pub pushed: Seconds,
+    /// Sampled: from the first message or answer that waits for a connection until nothing waits.
+    pub backlogs: Seconds,
     logic_calls: Family<CallLabel, Counter>,
+    logic_times: Family<NameLabel, Seconds>,
     /// Disconnects that logic was never told of.
     pub goodbyes_lost: Counter,
+    /// Lines for the whitelist's log.
+    pub whitelist_lines: Counter,
+    /// Such lines that did not get there.
+    pub whitelist_lines_lost: Counter,
 }
+
+/// A counter for each operation of the protocol and one for all of the applications', found without a look-up.
+#[derive(Debug)]
+struct Operations {
+    family: Family<OperationLabel, Counter>,
+    counters: [Counter; OPERATIONS],
+}
+
+/// The protocol's own operations are those below.
+const APPLICATIONS: usize = 18;
+const OPERATIONS: usize = APPLICATIONS + 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DoorLabel {
@@ -52,8 +84,23 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabel {
+    target: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabel {
     operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabel {
+    call: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,84 +109,93 @@ struct CallLabel {
     result: &'static str,
 }
 
+impl Default for Operations {
+    fn default() -> Self {
+        let family = Family::<OperationLabel, Counter>::default();
+        let counters = array::from_fn(|op| {
+            let operation = op::name(i32::try_from(op).unwrap_or(i32::MAX));
+            family.get_or_create_owned(&OperationLabel { operation })
+        });
+        Self { family, counters }
+    }
+}
+
+impl Operations {
+    fn of(&self, op: i32) -> &Counter {
+        let index = usize::try_from(op).unwrap_or(APPLICATIONS);
+        &self.counters[index.min(APPLICATIONS)]
+    }
+}
+
 impl Metrics {
     /// Makes the counters and registers them under the prefix `comet`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let comet = registry.sub_registry_with_prefix("comet");
-        let m = &metrics;
-        comet.register("connections", "Open connections", m.connections.clone());
-        comet.register("accepted", "Connections accepted", m.accepted.clone());
-        comet.register(
-            "accept_errors",
-            "Accepts that failed",
-            m.accept_errors.clone(),
-        );
-        comet.register("logins", "Logins that succeeded", m.logins.clone());
-        comet.register("closes", "Connections closed, by reason", m.closes.clone());
-        comet.register(
-            "http_refusals",
-            "HTTP requests refused, by reason",
-            m.http_refusals.clone(),
-        );
-        comet.register(
-            "ignored",
-            "Frames without effect, by reason",
-            m.ignored.clone(),
-        );
-        comet.register(
-            "protos_in",
-            "Frames from clients, by operation",
-            m.protos_in.clone(),
-        );
-        comet.register("pushes", "Pushes accepted, by target", m.pushes.clone());
-        comet.register(
-            "refused_pushes",
-            "Pushes refused whole, by reason",
-            m.refused_pushes.clone(),
-        );
-        comet.register(
-            "messages_taken",
-            "Messages written or queued",
-            m.taken.clone(),
-        );
-        comet.register(
-            "messages_delivered",
-            "Messages a socket accepted",
-            m.delivered.clone(),
-        );
-        comet.register(
-            "messages_absent",
-            "Messages for keys that are not here",
-            m.absent.clone(),
-        );
-        comet.register(
-            "messages_filtered",
-            "Messages not accepted by their connection",
-            m.filtered.clone(),
-        );
-        comet.register(
-            "messages_dropped",
-            "Messages not taken, by reason",
-            m.dropped.clone(),
-        );
-        comet.register(
-            "messages_lost",
-            "Messages taken and not delivered, by reason",
-            m.lost.clone(),
-        );
-        comet.register("writes", "Writes to sockets", m.writes.clone());
-        comet.register(
-            "logic_calls",
-            "Calls to logic, by result",
-            m.logic_calls.clone(),
-        );
-        comet.register(
-            "goodbyes_lost",
-            "Disconnects logic was never told",
-            m.goodbyes_lost.clone(),
-        );
+        let registry = registry.sub_registry_with_prefix("comet");
+        metrics.register_clients(registry);
+        metrics.register_pushes(registry);
+        metrics.register_logic(registry);
         metrics
+    }
+
+    fn register_clients(&self, registry: &mut Registry) {
+        let mut add = Adder(registry);
+        add.metric("connections", "Open connections", &self.connections);
+        add.metric("accepted", "Connections accepted", &self.accepted);
+        add.metric("accept_errors", "Accepts that failed", &self.accept_errors);
+        add.metric("logins", "Logins that succeeded", &self.logins);
+        let help = "Connections that ended before they had logged in, by reason";
+        add.metric("logins_refused", help, &self.refused_logins);
+        add.metric("closes", "Connections closed, by reason", &self.closes);
+        let help = "HTTP requests refused, by reason";
+        add.metric("http_refusals", help, &self.http_refusals);
+        let help = "Connections to the policy server of Flash, by result";
+        add.metric("flash_policies", help, &self.flash_policies);
+        add.metric("ignored", "Frames without effect, by reason", &self.ignored);
+        let help = "Frames from clients that have logged in, by operation";
+        add.metric("protos_in", help, &self.protos_in.family);
+        let help = "Answers and farewells to clients, by operation";
+        add.metric("protos_out", help, &self.protos_out.family);
+    }
+
+    fn register_pushes(&self, registry: &mut Registry) {
+        let mut add = Adder(registry);
+        add.metric("lanes", "Open comet.v1 Push calls", &self.lanes);
+        add.metric("pushes", "Pushes accepted, by target", &self.pushes);
+        let help = "Pushes refused whole, by reason";
+        add.metric("refused_pushes", help, &self.refused_pushes);
+        let help = "Messages to rooms and to all that met nobody";
+        add.metric("messages_nobody", help, &self.nobody);
+        add.metric("messages_taken", "Messages written or queued", &self.taken);
+        let help = "Messages whose last byte a socket accepted";
+        add.metric("messages_delivered", help, &self.delivered);
+        let help = "Messages for keys that are not here";
+        add.metric("messages_absent", help, &self.absent);
+        let help = "Messages not accepted by their connection";
+        add.metric("messages_filtered", help, &self.filtered);
+        let help = "Messages not taken, by reason";
+        add.metric("messages_dropped", help, &self.dropped);
+        let help = "Messages taken and not delivered, by reason";
+        add.metric("messages_lost", help, &self.lost);
+        let help = "Messages that one write to a socket completed";
+        add.metric("write_messages", help, &self.writes);
+        let help = "From a bucket's inbox to its sockets and backlogs, of one push in 16";
+        add.seconds("push", help, &self.pushed);
+        let help = "How long messages or answers waited for a slow client, one time in 16";
+        add.seconds("backlog", help, &self.backlogs);
+    }
+
+    fn register_logic(&self, registry: &mut Registry) {
+        let mut add = Adder(registry);
+        let help = "Calls to logic, by result";
+        add.metric("logic_calls", help, &self.logic_calls);
+        add.seconds("logic_call", "Time of calls to logic", &self.logic_times);
+        let help = "Disconnects logic was never told";
+        add.metric("goodbyes_lost", help, &self.goodbyes_lost);
+        let help = "Lines for the whitelist's log";
+        add.metric("whitelist_lines", help, &self.whitelist_lines);
+        let help = "Lines that did not get into the whitelist's log";
+        add.metric("whitelist_lines_lost", help, &self.whitelist_lines_lost);
     }
 
     /// Open connections of a door, logged in or not.
@@ -165,6 +221,12 @@ impl Metrics {
             .get_or_create_owned(&DoorLabel { door: door.label() })
     }
 
+    /// Connections that ended before they had logged in. Each is among [`Self::closes`] too.
+    pub fn refused_logins(&self, reason: &'static str) -> Counter {
+        self.refused_logins
+            .get_or_create_owned(&ReasonLabel { reason })
+    }
+
     /// Connections closed for a reason: see [`crate::close::CloseReason::label`].
     pub fn closes(&self, reason: &'static str) -> Counter {
         self.closes.get_or_create_owned(&ReasonLabel { reason })
@@ -176,27 +238,44 @@ impl Metrics {
             .get_or_create_owned(&ReasonLabel { reason })
     }
 
+    /// Connections to the policy server of Flash: `told`, or why not.
+    pub fn flash_policies(&self, result: &'static str) -> Counter {
+        self.flash_policies
+            .get_or_create_owned(&ResultLabel { result })
+    }
+
     /// Frames from clients that had no effect.
     pub fn ignored(&self, reason: &'static str) -> Counter {
         self.ignored.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// Frames from clients that have logged in.
-    pub fn protos_in(&self, operation: &'static str) -> Counter {
-        self.protos_in
-            .get_or_create_owned(&OperationLabel { operation })
+    pub fn protos_in(&self, op: i32) -> &Counter {
+        self.protos_in.of(op)
+    }
+
+    /// Answers to clients, and farewells.
+    pub fn protos_out(&self, op: i32) -> &Counter {
+        self.protos_out.of(op)
     }
 
     /// Pushes that were accepted, by `keys`, `room` or `all`.
     pub fn pushes(&self, target: &'static str) -> Counter {
-        self.pushes
-            .get_or_create_owned(&ReasonLabel { reason: target })
+        self.pushes.get_or_create_owned(&TargetLabel { target })
     }
 
     /// Pushes of which nothing was taken.
     pub fn refused_pushes(&self, reason: &'static str) -> Counter {
         self.refused_pushes
             .get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// So many connections were written a frame of so many messages each, whole and at once.
+    pub fn written(&self, messages: u64, times: u64) {
+        if times > 0 {
+            self.writes.observe_many(messages, times);
+            self.delivered.inc_by(messages * times);
+        }
     }
 
     /// Messages for a connection that did not take them: `backlog_full` or `closing`.
@@ -213,5 +292,31 @@ impl Metrics {
     pub fn logic_calls(&self, call: &'static str, result: &'static str) -> Counter {
         self.logic_calls
             .get_or_create_owned(&CallLabel { call, result })
+    }
+
+    /// Counts a call to logic that took so long.
+    pub fn called_logic(&self, call: &'static str, result: &'static str, time: Duration) {
+        self.logic_calls(call, result).inc();
+        self.logic_times
+            .get_or_create(&NameLabel { call })
+            .observe(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_has_its_counter() {
+        let metrics = Metrics::default();
+        for op in [op::HEARTBEAT, op::UNSUB_REPLY, 18, 1000, -1, i32::MIN] {
+            metrics.protos_in(op).inc();
+        }
+        assert_eq!(metrics.protos_in(op::HEARTBEAT).get(), 1);
+        assert_eq!(metrics.protos_in(op::UNSUB_REPLY).get(), 1);
+        assert_eq!(metrics.protos_in(i32::MAX).get(), 4);
+        assert_eq!(op::name(18), "application");
+        assert_ne!(op::name(17), "application");
     }
 }

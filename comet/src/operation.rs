@@ -68,6 +68,7 @@ async fn call_all(inner: Arc<Inner>) {
         }
         let mut bytes = Vec::new();
         inner.channel.door().encode(header, &[], &mut bytes);
+        inner.gateway.metrics.protos_out(op).inc();
         inner.channel.answer_owed(&bytes);
     }
 }

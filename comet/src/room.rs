@@ -115,6 +115,16 @@ impl Rooms {
         self.shard(id).lock().get(id).cloned()
     }
 
+    /// How many rooms there are.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// How many are in each room here.
     pub fn counts(&self) -> HashMap<String, i32> {
         let mut counts = HashMap::new();

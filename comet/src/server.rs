@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use axum::Router;
 use common::{
     listen::{self, ListenOptions},
+    monitor::{Monitor, Monitoring},
     readiness::{Latch, Readiness},
 };
 use prometheus_client::registry::Registry;
@@ -29,8 +30,10 @@ use crate::{
     grpc,
     logic::{Logic, renew::Renewal},
     metrics::Metrics,
+    monitor,
     push::Pusher,
-    transport::{Door, http},
+    transport::{Door, flash::Flash, http},
+    whitelist::Whitelist,
 };
 
 /// Beside the time in which each connection may close: for the tasks to be scheduled.
@@ -41,31 +44,37 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 pub struct Comet {
     tcp_addrs: Vec<SocketAddr>,
     http_addrs: Vec<SocketAddr>,
+    flash_addrs: Vec<SocketAddr>,
     grpc_addr: SocketAddr,
     gateway: Arc<Gateway>,
     readiness: Readiness,
+    monitoring: Monitoring,
     connections: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl Comet {
-    /// Binds everything and serves until `shutdown`. `pages` is what the HTTP door serves beside `/sub`; the counters go
-    /// into `registry`. Logic need not be there.
+    /// Binds everything and serves until `shutdown`. `pages` is what the HTTP door serves beside `/sub`; the monitor shows what
+    /// `registry` has already beside this comet's own. Logic need not be there.
     ///
     /// An error names the listener that cannot be bound.
     pub async fn start(
         config: &Config,
         pages: Router,
-        registry: &mut Registry,
+        mut registry: Registry,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
         let options = listen_options(config);
         let tcp = bind_all("tcp.bind", &config.tcp.bind, &options)?;
         let http = bind_all("websocket.bind", &config.websocket.bind, &options)?;
+        let flash = bind_all("flash.policyBind", flash_binds(config), &options)?;
         let grpc = bind_grpc(config)?;
         let grpc_addr = grpc.local_addr().context("rpcServer.addr")?;
+        let monitor = Monitor::bind(&config.monitor)?;
 
-        let metrics = Arc::new(Metrics::register(registry));
+        let metrics = Arc::new(Metrics::register(&mut registry));
+        let whitelist =
+            Whitelist::open(&config.whitelist, &metrics).context("whitelist.whiteLog")?;
         let readiness = Readiness::default();
         let logic_answers = readiness.latch("logic");
         let server = server_name(config)?;
@@ -77,17 +86,23 @@ impl Comet {
             Arc::clone(&metrics),
             shutdown.clone(),
         );
-        let gateway = Arc::new(Gateway::start(config, logic, metrics, shutdown.clone()));
+        let stop = shutdown.clone();
+        let gateway = Arc::new(Gateway::start(config, logic, metrics, whitelist, stop));
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
         let (server_config, stop) = (&config.rpc_server, shutdown.clone());
         grpc::serve(grpc, pusher, &readiness, server_config, stop).await?;
+        monitor::register(&mut registry, &gateway);
+        let stop = shutdown.clone();
+        let monitoring = monitor.serve(registry, readiness.clone(), "comet", stop)?;
 
         let comet = Self {
             tcp_addrs: local_addrs(&tcp)?,
             http_addrs: local_addrs(&http)?,
+            flash_addrs: local_addrs(&flash)?,
             grpc_addr,
             gateway,
             readiness,
+            monitoring,
             connections: TaskTracker::new(),
             shutdown,
         };
@@ -95,6 +110,7 @@ impl Comet {
         comet.spawn_renewal(config, info, logic_answers);
         comet.spawn_tcp(tcp);
         comet.spawn_http(http, config, pages);
+        comet.spawn_flash(flash, config);
         Ok(comet)
     }
 
@@ -108,9 +124,19 @@ impl Comet {
         &self.http_addrs
     }
 
+    /// Where the policy server of Flash listens.
+    pub fn flash_addrs(&self) -> &[SocketAddr] {
+        &self.flash_addrs
+    }
+
     /// Where the push service listens.
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc_addr
+    }
+
+    /// Where the monitor listens.
+    pub fn monitor_addrs(&self) -> &[SocketAddr] {
+        self.monitoring.addrs()
     }
 
     /// Whether it is ready to serve, and why not.
@@ -121,6 +147,11 @@ impl Comet {
     /// Its counters.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.gateway.metrics
+    }
+
+    /// Whose steps it notes.
+    pub fn whitelist(&self) -> &Arc<Whitelist> {
+        &self.gateway.channels.whitelist
     }
 
     /// Waits for the shutdown and ends in order: no new connections, the clients are told, what waits for them is written, the
@@ -147,6 +178,12 @@ impl Comet {
         {
             tracing::warn!("logic was not told of all that disconnected");
         }
+        if timeout(SHUTDOWN_MARGIN, self.whitelist().flush())
+            .await
+            .is_err()
+        {
+            tracing::warn!("not all that was noted is in the whitelist's log");
+        }
     }
 
     fn spawn_renewal(&self, config: &Config, info: CometInfo, latch: Latch) {
@@ -162,7 +199,7 @@ impl Comet {
     fn spawn_tcp(&self, listeners: Vec<TcpListener>) {
         for listener in listeners {
             let gateway = Arc::clone(&self.gateway);
-            self.spawn_accepts(listener, Door::Tcp, move |stream, client| {
+            self.spawn_accepts(listener, Door::Tcp.label(), move |stream, client| {
                 connection::serve_tcp(Arc::clone(&gateway), stream, client)
             });
         }
@@ -185,8 +222,30 @@ impl Comet {
         });
         for listener in listeners {
             let (gateway, door) = (Arc::clone(&self.gateway), Arc::clone(&door));
-            self.spawn_accepts(listener, Door::WebSocket, move |stream, client| {
+            self.spawn_accepts(listener, Door::WebSocket.label(), move |stream, client| {
                 connection::serve_http(Arc::clone(&gateway), Arc::clone(&door), stream, client)
+            });
+        }
+    }
+
+    fn spawn_flash(&self, listeners: Vec<TcpListener>, config: &Config) {
+        let timeout = config.protocol.handshake_timeout.get();
+        let flash = Flash::new(config.flash.max_connections, timeout);
+        for listener in listeners {
+            let (flash, metrics) = (flash.clone(), Arc::clone(&self.gateway.metrics));
+            self.spawn_accepts(listener, "flash", move |stream, client| {
+                let serving = flash.serve(stream);
+                let metrics = Arc::clone(&metrics);
+                async move {
+                    let result = match serving.await {
+                        Ok(()) => "told",
+                        Err(error) => {
+                            tracing::debug!(%client, %error, "no policy is told");
+                            error.label()
+                        }
+                    };
+                    metrics.flash_policies(result).inc();
+                }
             });
         }
     }
@@ -194,7 +253,7 @@ impl Comet {
     fn spawn_accepts<F>(
         &self,
         listener: TcpListener,
-        door: Door,
+        door: &'static str,
         mut serve: impl FnMut(TcpStream, SocketAddr) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -206,7 +265,7 @@ impl Comet {
             self.shutdown.clone(),
             move |error| {
                 metrics.accept_errors().inc();
-                tracing::warn!(door = door.label(), %error, "accept fails");
+                tracing::warn!(door, %error, "accept fails");
             },
             move |stream, client| {
                 connections.spawn(serve(stream, client));
@@ -239,6 +298,14 @@ fn bind_all(
         .iter()
         .map(|text| bind(text).with_context(|| format!("{key}: {text}")))
         .collect()
+}
+
+fn flash_binds(config: &Config) -> &[String] {
+    if config.flash.policy_open {
+        &config.flash.policy_bind
+    } else {
+        &[]
+    }
 }
 
 fn bind_grpc(config: &Config) -> anyhow::Result<TcpListener> {

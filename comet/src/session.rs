@@ -47,6 +47,21 @@ pub enum Request {
     Application,
 }
 
+impl Request {
+    /// What is done about it, for the whitelist's log.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Heartbeat => "heartbeat",
+            Self::ChangeRoom(Some(_)) => "change_room",
+            Self::ChangeRoom(None) => "leave_room",
+            Self::Sub(_) => "sub",
+            Self::Unsub(_) => "unsub",
+            Self::Unreadable => "unreadable",
+            Self::Application => "receive",
+        }
+    }
+}
+
 impl Greeting {
     /// One that ends the connection after more than `frames` other frames.
     pub fn new(frames: u32) -> Self {

@@ -10,7 +10,7 @@ const GOIM: &str = concat!(
 );
 
 /// goim's keys that mean nothing here.
-const WITHOUT_EFFECT: [&str; 18] = [
+const WITHOUT_EFFECT: [&str; 17] = [
     "discovery",
     "rpcServer.timeout",
     "tcp.reader",
@@ -24,7 +24,6 @@ const WITHOUT_EFFECT: [&str; 18] = [
     "websocket.privateFile",
     "protocol.timer",
     "protocol.timerSize",
-    "whitelist",
     "bucket.channel",
     "bucket.room",
     "bucket.routineAmount",

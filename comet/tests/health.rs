@@ -22,6 +22,7 @@ fn a_comet_without_logic_serves_and_is_not_ready() {
         "tcp.bind=127.0.0.1:0",
         "websocket.bind=127.0.0.1:0",
         "rpcServer.addr=127.0.0.1:0",
+        "monitor.addrs=127.0.0.1:0",
         "logic.addresses=127.0.0.1:9",
     ] {
         comet.args(["--set", setting]);

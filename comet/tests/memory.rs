@@ -118,6 +118,8 @@ fn start_server(door: &str, logic: SocketAddr) -> (Process, SocketAddr) {
                 "--set",
                 "rpcServer.addr=127.0.0.1:0",
                 "--set",
+                "monitor.addrs=127.0.0.1:0",
+                "--set",
                 "tcp.backlog=4096",
             ])
             .args(["--set", &format!("logic.addresses=[\"{logic}\"]")])

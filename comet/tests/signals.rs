@@ -8,13 +8,15 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 10] = [
     "--set",
     "tcp.bind=127.0.0.1:0",
     "--set",
     "websocket.bind=127.0.0.1:0",
     "--set",
     "rpcServer.addr=127.0.0.1:0",
+    "--set",
+    "monitor.addrs=127.0.0.1:0",
     "--set",
     "logic.addresses=127.0.0.1:9",
 ];

@@ -81,7 +81,12 @@ pub struct Config {
     pub comets: Comets,
     /// How the process ends.
     pub shutdown: Shutdown,
+    /// Health, readiness and metrics.
+    pub monitor: Monitor,
 }
+
+/// The monitor.
+pub type Monitor = common::monitor::Config<3120>;
 
 /// `rpcServer`: the gRPC service for comets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

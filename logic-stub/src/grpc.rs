@@ -1,4 +1,6 @@
-//! goim's gRPC service for comets, with health and reflection beside it.
+//! goim's gRPC service for comets, with health and reflection beside it. `counted` counts its calls.
+
+mod counted;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -14,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, transport::Server};
 use uuid::Uuid;
 
+use self::counted::Counted;
 use crate::{
     business::Refusal,
     config::PerMid,
@@ -42,7 +45,7 @@ pub async fn serve(
     let config = &logic.config.rpc_server;
     let incoming = Incoming::new(listener, config.max_connections, config.timeout.get());
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    reporter.set_serving::<LogicServer<Service>>().await;
+    reporter.set_serving::<LogicServer<Counted>>().await;
     health::announce(readiness, reporter.clone(), shutdown.clone()).await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -56,9 +59,9 @@ pub async fn serve(
     let drained = shutdown.clone();
     tokio::spawn(async move {
         drained.cancelled().await;
-        reporter.set_not_serving::<LogicServer<Service>>().await;
+        reporter.set_not_serving::<LogicServer<Counted>>().await;
     });
-    let service = LogicServer::new(Service(Arc::clone(&logic)))
+    let service = LogicServer::new(Counted(Service(Arc::clone(&logic))))
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message)
         .max_encoding_message_size(config.max_message);

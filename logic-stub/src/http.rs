@@ -1,5 +1,5 @@
 //! goim's HTTP API for pushers: `POST /goim/push/*`, `GET /goim/online/*`, `GET /goim/nodes/*`; and beside it what goim has not:
-//! `POST /comet/kick/*`, `GET /comet/sessions`.
+//! `POST /comet/kick/*`, `GET /comet/sessions`, `/comet/whitelist`.
 //!
 //! Every answer, also one of an error, is HTTP 200 with `{"code":0,"message":"","data":..}`; only an unknown path (404), a
 //! wrong method (405) and a request of another site's page (403) have a status of their own beside it.
@@ -10,8 +10,8 @@ mod online;
 mod push;
 mod query;
 mod reply;
-mod serve;
 mod sessions;
+mod whitelist;
 
 use std::sync::Arc;
 
@@ -21,8 +21,6 @@ use axum::{
     middleware::{self, Next},
     routing::{get, post},
 };
-
-pub use serve::serve;
 
 use common::same_site;
 
@@ -51,6 +49,10 @@ pub fn routes(logic: Arc<Logic>) -> Router {
         .route("/comet/kick/mids", post(kick::mids))
         .route("/comet/kick/room", post(kick::room))
         .route("/comet/sessions", get(sessions::of_mids))
+        .route("/comet/whitelist", get(whitelist::list))
+        .route("/comet/whitelist/add", post(whitelist::add))
+        .route("/comet/whitelist/remove", post(whitelist::remove))
+        .route("/comet/whitelist/clear", post(whitelist::clear))
         .method_not_allowed_fallback(not_allowed)
         .with_state(State { logic })
 }

@@ -30,7 +30,7 @@ use protocol::{
 use serde::Serialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
     comets::{Comet, Comets, Known},
@@ -309,12 +309,30 @@ pub(crate) async fn call(
     deadline: Instant,
     limits: &Limits,
 ) -> Result<KickReply, Failure> {
+    let mut client = client(comet, limits)?;
+    answer(client.kick(request), deadline, limits).await
+}
+
+/// The way of calls to a comet beside its lane.
+pub(crate) fn client(
+    comet: Option<&Arc<Comet>>,
+    limits: &Limits,
+) -> Result<CometClient<Channel>, Failure> {
     let comet = comet.ok_or(Failure::NotKnown)?;
     let lane = comet.lane.as_ref().ok_or(Failure::NoAddress)?;
-    let mut client: CometClient<Channel> = CometClient::new(lane.calls())
+    let client = CometClient::new(lane.calls());
+    Ok(client
         .max_decoding_message_size(limits.max_message)
-        .max_encoding_message_size(limits.max_message);
-    match timeout_at(deadline, client.kick(request)).await {
+        .max_encoding_message_size(limits.max_message))
+}
+
+/// Waits for a comet's answer.
+pub(crate) async fn answer<T>(
+    calling: impl Future<Output = Result<Response<T>, Status>>,
+    deadline: Instant,
+    limits: &Limits,
+) -> Result<T, Failure> {
+    match timeout_at(deadline, calling).await {
         Ok(Ok(reply)) => Ok(reply.into_inner()),
         Ok(Err(status)) => Err(failure(&status)),
         Err(_) => Err(Failure::Silent(limits.timeout)),

@@ -7,11 +7,11 @@
 //! - [`comets`]: which comets there are
 //! - [`nodes`]: which of them a client should connect to
 //! - [`push`]: from keys, mids, a room or everyone to the comets; [`lanes`]: to one of them, in order
-//! - [`kick`]: closing connections
+//! - [`kick`]: closing connections; [`whitelist`]: having connections noted
 //! - [`logic`]: what the services share; [`login`]: what logins mean for the sessions
 //! - [`grpc`]: goim's service for comets
 //! - [`http`]: goim's API for pushers
-//! - [`metrics`]: what is counted
+//! - [`metrics`]: what is counted; `monitor`: what is shown beside that
 //! - [`config`], [`clock`]: arguments of all that
 
 pub mod business;
@@ -25,10 +25,12 @@ pub mod lanes;
 pub mod logic;
 pub mod login;
 pub mod metrics;
+mod monitor;
 pub mod nodes;
 pub mod push;
 mod server;
 pub mod sessions;
+pub mod whitelist;
 
 pub use business::{Business, GoimBusiness};
 pub use config::Config;

@@ -14,6 +14,7 @@ use crate::{
     nodes::Balancer,
     push::Pusher,
     sessions::Sessions,
+    whitelist::Whitelists,
 };
 
 /// goim's name for clients that connect from a browser: they get host names, for the sake of certificates.
@@ -33,6 +34,8 @@ pub struct Logic {
     pub kicker: Kicker,
     /// Connections that must go by themselves.
     pub later: Later,
+    /// Whose steps the comets note.
+    pub whitelists: Whitelists,
     /// What a product decides for itself.
     pub business: Arc<dyn Business>,
     /// What is counted.
@@ -75,6 +78,7 @@ impl Logic {
         let kicker = Kicker::new(in_sessions, at_comets, counted, limits);
         let (in_sessions, at_comets, counted) = parts();
         let later = Later::start(in_sessions, at_comets, counted, &config, limits);
+        let whitelists = Whitelists::new(Arc::clone(&comets), limits);
         let provinces = config.regions.iter().flat_map(|(region, provinces)| {
             provinces
                 .iter()
@@ -89,6 +93,7 @@ impl Logic {
             pusher,
             kicker,
             later,
+            whitelists,
             business,
             metrics,
             balancer,

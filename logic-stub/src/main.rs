@@ -76,7 +76,12 @@ fn run(mut flags: Flags) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signals();
     let logic = LogicStub::start(config, shutdown)?;
-    tracing::info!(grpc = %logic.grpc_addr(), http = %logic.http_addr(), "logic-stub is up");
+    tracing::info!(
+        grpc = %logic.grpc_addr(),
+        http = %logic.http_addr(),
+        monitor = ?logic.monitor_addrs(),
+        "logic-stub is up"
+    );
     logic.join().await;
     tracing::info!("logic-stub has stopped");
     Ok(())

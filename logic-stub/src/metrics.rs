@@ -1,32 +1,30 @@
-//! What is counted of pushes and kicks.
+//! What is counted of pushes, of comets' calls and of kicks. docs/operations.md lists all of it.
 //!
 //! Of what lanes take, each key of a message, or the message itself when it is for a room or everyone, ends as `lost`, as
 //! `uncounted`, or with a receipt whose connections are counted as `taken`, `absent`, `filtered` or `dropped`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use common::metrics::{Adder, Seconds, Sizes};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use crate::lanes::report::{Loss, Outcome};
 
 /// All of logic-stub's counters. Cheap to update; registered once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Metrics {
     pushes: Family<TargetLabel, Counter>,
     refused_pushes: Family<ReasonLabel, Counter>,
+    /// Keys and mids of pushes that have no session.
+    pub offline: Counter,
     lane_depth: Family<CometLabel, Gauge>,
     /// Times that a lane with something to send lost its connection or had none.
     pub lane_reconnects: Counter,
-    batches: Histogram,
+    batches: Sizes,
     /// Connections that took a message, as receipts say.
     pub taken: Counter,
     /// Keys that were not connected where their session said.
@@ -38,6 +36,8 @@ pub struct Metrics {
     /// Keys or messages that a comet took without saying what became of them.
     pub uncounted: Counter,
     lost: Family<ReasonLabel, Counter>,
+    calls: Family<ResultLabel, Counter>,
+    times: Family<CallLabel, Seconds>,
     kicked: Family<ReasonLabel, Counter>,
     lost_kicks: Family<ReasonLabel, Counter>,
     /// Logins that were refused since the user had as many connections as may be.
@@ -55,105 +55,76 @@ struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CometLabel {
-    comet: String,
+struct CallLabel {
+    call: &'static str,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            pushes: Family::default(),
-            refused_pushes: Family::default(),
-            lane_depth: Family::default(),
-            lane_reconnects: Counter::default(),
-            // 1, 2, 4 .. 1024: the largest batch is 512 by default.
-            batches: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
-            taken: Counter::default(),
-            absent: Counter::default(),
-            filtered: Counter::default(),
-            dropped: Counter::default(),
-            uncounted: Counter::default(),
-            lost: Family::default(),
-            kicked: Family::default(),
-            lost_kicks: Family::default(),
-            refused_logins: Counter::default(),
-        }
-    }
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    call: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CometLabel {
+    comet: String,
 }
 
 impl Metrics {
     /// Makes the counters and registers them under the prefix `logic`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let logic = registry.sub_registry_with_prefix("logic");
-        let m = &metrics;
-        logic.register("pushes", "Pushes accepted, by target", m.pushes.clone());
-        logic.register(
-            "refused_pushes",
-            "Pushes refused whole, by reason",
-            m.refused_pushes.clone(),
-        );
-        logic.register(
-            "lane_depth",
-            "Messages in a comet's lane",
-            m.lane_depth.clone(),
-        );
-        logic.register(
-            "lane_reconnects",
-            "Connections that a lane lost with work to do",
-            m.lane_reconnects.clone(),
-        );
-        logic.register(
-            "lane_batch_messages",
-            "Messages of one batch or call",
-            m.batches.clone(),
-        );
-        logic.register(
-            "messages_taken",
-            "Connections that took a message",
-            m.taken.clone(),
-        );
-        logic.register(
-            "messages_absent",
-            "Keys not connected where they should be",
-            m.absent.clone(),
-        );
-        logic.register(
-            "messages_filtered",
-            "Connections that do not accept a message",
-            m.filtered.clone(),
-        );
-        logic.register(
-            "messages_dropped",
-            "Connections too slow for a message",
-            m.dropped.clone(),
-        );
-        logic.register(
-            "messages_uncounted",
-            "Messages taken without counts",
-            m.uncounted.clone(),
-        );
-        logic.register(
-            "messages_lost",
-            "Messages that did not reach a comet, by reason",
-            m.lost.clone(),
-        );
-        logic.register(
-            "kicked",
-            "Connections that were told to close, by why",
-            m.kicked.clone(),
-        );
-        logic.register(
-            "kicks_lost",
-            "Connections that should have been closed and were not, by reason",
-            m.lost_kicks.clone(),
-        );
-        logic.register(
-            "logins_refused",
-            "Logins beyond the bound of a user's connections",
-            m.refused_logins.clone(),
-        );
+        let registry = registry.sub_registry_with_prefix("logic");
+        metrics.register_pushes(registry);
+        metrics.register_comets(registry);
         metrics
+    }
+
+    fn register_pushes(&self, registry: &mut Registry) {
+        let mut add = Adder(registry);
+        add.metric("pushes", "Pushes accepted, by target", &self.pushes);
+        let help = "Pushes refused whole, by reason";
+        add.metric("refused_pushes", help, &self.refused_pushes);
+        let help = "Keys and mids that were pushed to and have no session";
+        add.metric("messages_offline", help, &self.offline);
+        add.metric("lane_depth", "Messages in a comet's lane", &self.lane_depth);
+        let help = "Connections that a lane lost with work to do";
+        add.metric("lane_reconnects", help, &self.lane_reconnects);
+        let help = "Messages of one batch or call";
+        add.metric("lane_batch_messages", help, &self.batches);
+        let help = "Connections that took a message";
+        add.metric("messages_taken", help, &self.taken);
+        let help = "Keys not connected where they should be";
+        add.metric("messages_absent", help, &self.absent);
+        let help = "Connections that do not accept a message";
+        add.metric("messages_filtered", help, &self.filtered);
+        let help = "Connections too slow for a message";
+        add.metric("messages_dropped", help, &self.dropped);
+        let help = "Messages taken without counts";
+        add.metric("messages_uncounted", help, &self.uncounted);
+        let help = "Messages that did not reach a comet, by reason";
+        add.metric("messages_lost", help, &self.lost);
+    }
+
+    fn register_comets(&self, registry: &mut Registry) {
+        let mut add = Adder(registry);
+        add.metric("calls", "Calls of comets, by result", &self.calls);
+        let help = "Time of calls of comets";
+        add.seconds("call", help, &self.times);
+        let help = "Connections that were told to close, by why";
+        add.metric("kicked", help, &self.kicked);
+        let help = "Connections that should have been closed and were not, by reason";
+        add.metric("kicks_lost", help, &self.lost_kicks);
+        let help = "Logins beyond the bound of a user's connections";
+        add.metric("logins_refused", help, &self.refused_logins);
+    }
+
+    /// Counts a call of a comet that took so long: `ok`, `refused`, `superseded`, `unavailable`, `invalid` or `error`.
+    pub(crate) fn called(&self, call: &'static str, result: &'static str, time: Duration) {
+        self.calls
+            .get_or_create(&ResultLabel { call, result })
+            .inc();
+        self.times.get_or_create(&CallLabel { call }).observe(time);
     }
 
     /// Pushes that every lane concerned has taken, by `keys`, `mids`, `room` or `all`.
@@ -196,12 +167,8 @@ impl Metrics {
     }
 
     /// So many messages have gone out together.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "batches are bounded far below 2^53"
-    )]
     pub(crate) fn batch(&self, messages: usize) {
-        self.batches.observe(messages as f64);
+        self.batches.observe_many(messages as u64, 1);
     }
 
     /// The end of a message of so many keys.

@@ -195,8 +195,8 @@ impl Pusher {
         if let Some(report) = report {
             report.absent(&absent);
         }
-        self.to_sessions(message, online, report).await?;
-        self.metrics.pushes("keys").inc();
+        let outcome = self.to_sessions(message, online, report).await;
+        self.count("keys", absent.len(), outcome)?;
         Ok(Names(absent))
     }
 
@@ -210,14 +210,13 @@ impl Pusher {
         let sessions = self.stored(self.sessions.of_mids(&mids).await)?;
         let online: HashSet<i64> = sessions.iter().map(|session| session.mid).collect();
         let absent = mids.iter().filter(|mid| !online.contains(mid));
-        let absent = Names(absent.map(ToString::to_string).collect());
+        let absent: Vec<String> = absent.map(ToString::to_string).collect();
         let sessions = sessions
             .into_iter()
             .map(|session| (session.key, session.holder));
-        self.to_sessions(message, sessions.collect(), report)
-            .await?;
-        self.metrics.pushes("mids").inc();
-        Ok(absent)
+        let outcome = self.to_sessions(message, sessions.collect(), report);
+        self.count("mids", absent.len(), outcome.await)?;
+        Ok(Names(absent))
     }
 
     /// To all connections of a room.
@@ -342,6 +341,21 @@ impl Pusher {
         } else {
             Err(PushError::Unreached(Names(names)))
         }
+    }
+
+    /// Counts a push, `offline` of whose keys or mids have no session; of one that was refused whole, nothing.
+    fn count(
+        &self,
+        target: &'static str,
+        offline: usize,
+        outcome: Result<(), PushError>,
+    ) -> Result<(), PushError> {
+        if matches!(outcome, Ok(()) | Err(PushError::Unreached(_))) {
+            self.metrics.offline.inc_by(offline as u64);
+        }
+        outcome?;
+        self.metrics.pushes(target).inc();
+        Ok(())
     }
 
     fn stored<T>(&self, answer: Result<T, StoreError>) -> Result<T, PushError> {

@@ -5,8 +5,11 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::Router;
 use common::{
     listen::{self, BindAddressError, ListenOptions},
+    monitor::{Monitor, MonitorError, Monitoring},
     readiness::{Latch, Readiness},
+    serve::{ServeLimits, serve},
 };
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +21,7 @@ use crate::{
     grpc, http,
     logic::Logic,
     metrics::Metrics,
+    monitor,
     sessions::{
         MemorySessions, RedisSessions, Sessions, StoreError,
         redis::{Place, PlaceError},
@@ -31,6 +35,7 @@ pub struct LogicStub {
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
     readiness: Readiness,
+    monitoring: Monitoring,
     serving: JoinHandle<()>,
 }
 
@@ -44,6 +49,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] io::Error),
+    /// The monitor's address is none, or cannot be listened on.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
     /// The configuration's Redis is none.
     #[error("redis: {0}")]
     Place(#[from] PlaceError),
@@ -58,7 +66,7 @@ pub struct Builder {
     clock: Clock,
     business: Arc<dyn Business>,
     sessions: Option<Arc<dyn Sessions>>,
-    metrics: Arc<Metrics>,
+    registry: Registry,
     routes: Router,
 }
 
@@ -75,7 +83,7 @@ impl LogicStub {
             clock: Clock::system(),
             business: Arc::new(GoimBusiness),
             sessions: None,
-            metrics: Arc::default(),
+            registry: Registry::default(),
             routes: Router::new(),
         }
     }
@@ -88,6 +96,11 @@ impl LogicStub {
     /// Where pushers call.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Where the monitor listens.
+    pub fn monitor_addrs(&self) -> &[SocketAddr] {
+        self.monitoring.addrs()
     }
 
     /// goim's HTTP API, to be mounted beside other routes. It answers 405 itself and leaves 404 to the whole.
@@ -107,9 +120,15 @@ impl LogicStub {
 
     /// Waits until the token was cancelled and the calls under way have ended, at most `shutdown.grace` later.
     pub async fn join(self) {
-        if let Err(error) = self.serving.await {
+        let Self {
+            serving,
+            monitoring,
+            ..
+        } = self;
+        if let Err(error) = serving.await {
             tracing::error!(%error, "logic-stub ended in the middle");
         }
+        drop(monitoring);
     }
 }
 
@@ -128,10 +147,10 @@ impl Builder {
         self
     }
 
-    /// Where it counts; without this, the counters are read by [`Logic::metrics`] alone.
+    /// What the monitor shows beside logic-stub's own; without it, nothing.
     #[must_use]
-    pub fn metrics(mut self, metrics: Arc<Metrics>) -> Self {
-        self.metrics = metrics;
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
         self
     }
 
@@ -156,7 +175,7 @@ impl Builder {
             clock,
             business,
             sessions,
-            metrics,
+            mut registry,
             routes,
         } = self;
         let (grpc_listener, grpc_addr) = {
@@ -167,18 +186,23 @@ impl Builder {
             let server = &config.http_server;
             bind("httpServer", &server.addr, server.allow_unauthenticated)?
         };
+        let monitor = Monitor::bind(&config.monitor)?;
         let sessions = match (sessions, config.store_place()?) {
             (Some(sessions), _) => sessions,
             (None, Some(place)) => redis(&config, place, clock)?,
             (None, None) => memory(&config, clock, &shutdown),
         };
+        let metrics = Arc::new(Metrics::register(&mut registry));
         let logic = Arc::new(Logic::new(config, sessions, business, metrics));
+        monitor::register(&mut registry, &logic);
         let mut router = http::router(Arc::clone(&logic)).merge(routes);
         if !logic.config.http_server.allow_unauthenticated {
             router = http::from_this_machine(router);
         }
         let readiness = Readiness::default();
         let store_answers = readiness.latch("store");
+        let (shown, stop) = (readiness.clone(), shutdown.clone());
+        let monitoring = monitor.serve(registry, shown, "logic-stub", stop)?;
         tokio::spawn(refresh(Arc::clone(&logic), store_answers, shutdown.clone()));
         let serving = Serving {
             logic: Arc::clone(&logic),
@@ -193,6 +217,7 @@ impl Builder {
             grpc_addr,
             http_addr,
             readiness,
+            monitoring,
             serving,
         })
     }
@@ -225,12 +250,14 @@ impl Serving {
         } = self;
         let config = &logic.config;
         let grace = config.shutdown.grace.get();
-        let pushers = http::serve(
-            http_listener,
-            router,
-            config.http_server.clone(),
-            shutdown.clone(),
-        );
+        let server = &config.http_server;
+        let limits = ServeLimits {
+            connections: server.max_connections,
+            head: server.max_head,
+            read: server.read_timeout.get(),
+            write: server.write_timeout.get(),
+        };
+        let pushers = serve(http_listener, router, "push API", limits, shutdown.clone());
         let comets = async {
             let logic = Arc::clone(&logic);
             let stop = shutdown.clone();

@@ -33,6 +33,7 @@ fn its_health_is_an_exit_code() {
     let mut process = Command::new(env!("CARGO_BIN_EXE_logic-stub"))
         .args(["--set", "rpcServer.addr=127.0.0.1:0"])
         .args(["--set", "httpServer.addr=127.0.0.1:0"])
+        .args(["--set", "monitor.addrs=127.0.0.1:0"])
         .env_clear()
         .stderr(Stdio::piped())
         .spawn()

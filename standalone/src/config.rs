@@ -38,9 +38,11 @@ impl Default for Config {
         comet.tcp.bind = vec!["127.0.0.1:3101".to_owned()];
         comet.websocket.bind = vec!["127.0.0.1:3102".to_owned()];
         "127.0.0.1:3109".clone_into(&mut comet.rpc_server.addr);
+        comet.monitor.addrs = vec!["127.0.0.1:3110".to_owned()];
         let mut logic = logic_stub::Config::default();
         "127.0.0.1:3119".clone_into(&mut logic.rpc_server.addr);
         "127.0.0.1:3111".clone_into(&mut logic.http_server.addr);
+        logic.monitor.addrs = vec!["127.0.0.1:3120".to_owned()];
         Self {
             comet,
             logic,

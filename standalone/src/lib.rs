@@ -9,7 +9,7 @@
 pub mod config;
 pub mod pages;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use comet::Comet;
@@ -35,14 +35,11 @@ impl Standalone {
     /// Binds everything and serves until `shutdown`.
     pub async fn start(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
         let shutdown_logic = CancellationToken::new();
-        // Read by the monitor, when there is one; until then by tests.
-        let mut registry = Registry::default();
-        let metrics = Arc::new(logic_stub::metrics::Metrics::register(&mut registry));
-        let logic = LogicStub::builder(config.logic).metrics(metrics);
-        let logic = logic.start(shutdown_logic.clone()).context("logic-stub")?;
+        let logic = LogicStub::start(config.logic, shutdown_logic.clone());
+        let logic = logic.context("logic-stub")?;
         config.comet.logic.addresses = vec![logic.grpc_addr().to_string()];
         let pages = pages::router(&logic, config.page.allow_unauthenticated);
-        let comet = Comet::start(&config.comet, pages, &mut registry, shutdown).await;
+        let comet = Comet::start(&config.comet, pages, Registry::default(), shutdown).await;
         let comet = comet.context("comet")?;
         let page = comet.http_addrs().first().copied();
         Ok(Self {
@@ -75,7 +72,8 @@ impl Standalone {
              TCP        {}\n  \
              HTTP       {} (WebSocket on /sub)\n  \
              push API   {}\n  \
-             gRPC       {} (comet), {} (logic)\n\n\
+             gRPC       {} (comet), {} (logic)\n  \
+             monitor    {} (comet), {} (logic)\n\n\
              {page}\
              Push to everyone in its room:\n\n  \
              curl -d 'hello' 'http://{}/goim/push/room?operation=1000&type=live&room=1000'\n",
@@ -84,6 +82,8 @@ impl Standalone {
             self.logic.http_addr(),
             self.comet.grpc_addr(),
             self.logic.grpc_addr(),
+            list(self.comet.monitor_addrs()),
+            list(self.logic.monitor_addrs()),
             reachable(self.logic.http_addr()),
         )
     }

@@ -20,8 +20,7 @@ async fn a_comet_under_goims_logic_and_job() {
     config.logic.heartbeat_max = Human::millis(1);
     let shutdown = CancellationToken::new();
     let _end = shutdown.clone().drop_guard();
-    let mut registry = Registry::default();
-    let comet = Comet::start(&config, axum::Router::new(), &mut registry, shutdown);
+    let comet = Comet::start(&config, axum::Router::new(), Registry::default(), shutdown);
     let comet = comet.await.unwrap();
     let (tcp, http) = (comet.tcp_addrs()[0], comet.http_addrs()[0]);
     let grpc = comet.grpc_addr();

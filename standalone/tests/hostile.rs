@@ -251,7 +251,7 @@ async fn a_flood_from_a_client_that_does_not_read_is_not_read(door: Door) {
     let socket = client.socket.into_std().unwrap();
     let mut writer = tokio::net::TcpStream::from_std(socket.try_clone().unwrap()).unwrap();
     let writing = tokio::spawn(async move { writer.write_all(&beats).await });
-    let answered = peace.server.metrics().protos_in("heartbeat");
+    let answered = peace.server.metrics().protos_in(op::HEARTBEAT).clone();
     crate::support::until("some are answered", || answered.get() >= 64).await;
     peace.holds().await;
     // Answers fill both ends' small buffers and the ring; then nothing more is taken.

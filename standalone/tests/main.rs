@@ -8,6 +8,7 @@
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
 //! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it; [`page_origin`]: who may push through the page's port
+//! - [`monitor`]: health and metrics of both; [`whitelist`]: users whose every step is noted
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`goims_peers`]: goim's services on the other side
 //! - [`support`]: servers, clients and pushers for all of them
@@ -27,6 +28,7 @@ mod identity;
 mod kicks;
 mod lanes;
 mod memory;
+mod monitor;
 mod operations;
 mod order;
 mod page_origin;
@@ -35,3 +37,4 @@ mod pushes;
 mod rooms;
 mod slow;
 mod support;
+mod whitelist;

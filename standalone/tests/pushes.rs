@@ -136,7 +136,7 @@ async fn a_raw_of_several_frames_is_one_write(door: Door) {
     let mut comet = goim(&server).await;
     let mut a = Client::login(&server, door, &token(1, "a", "live://1")).await;
     let metrics = server.metrics();
-    until("AuthReply is written", || metrics.writes.get() == 1).await;
+    until("AuthReply is written", || metrics.writes.count() == 1).await;
     let to_room = BroadcastRoomReq {
         room_id: "live://1".to_owned(),
         proto: Some(raw(&[(1000, "one"), (2000, ""), (1001, "three")])),
@@ -149,7 +149,7 @@ async fn a_raw_of_several_frames_is_one_write(door: Door) {
     assert_eq!(a.raws(), usize::from(door == Door::WebSocket));
     a.has_nothing().await;
     until("the Raw and one answer are written", || {
-        metrics.writes.get() == 3
+        metrics.writes.count() == 3
     })
     .await;
     until("each message inside is counted", || {

@@ -76,7 +76,7 @@ fn flush() {
         channel.socket().unwrap().writable().await.unwrap();
         counted_section(&mut || channel.write_waiting().unwrap());
         // 64 parts are one write.
-        assert_eq!(context.metrics.writes.get(), MANY as u64 / 64);
+        assert_eq!(context.metrics.writes.count(), MANY as u64 / 64);
         assert_eq!(context.metrics.delivered.get(), MANY as u64);
         peer.read(MANY);
     });

@@ -3,7 +3,9 @@
 
 use std::{net::SocketAddr, sync::Arc, thread};
 
-use comet::{Config, connection, gateway::Gateway, logic::Logic, metrics::Metrics};
+use comet::{
+    Config, connection, gateway::Gateway, logic::Logic, metrics::Metrics, whitelist::Whitelist,
+};
 use protocol::{
     HEADER_LEN, Header,
     grpc::goim::logic::{
@@ -66,7 +68,8 @@ fn start_gateway(logic: SocketAddr) -> Arc<Gateway> {
     let stop = CancellationToken::new();
     let name = "bench".to_owned();
     let logic = Logic::start(&config, name, 1, Arc::clone(&metrics), stop.clone());
-    Arc::new(Gateway::start(&config, logic, metrics, stop))
+    let whitelist = Whitelist::default();
+    Arc::new(Gateway::start(&config, logic, metrics, whitelist, stop))
 }
 
 /// A new connection on which Auth has come: both ends, the server's first.

@@ -59,6 +59,7 @@ pub(crate) fn context() -> Arc<ChannelContext> {
         },
         metrics: Arc::new(Metrics::default()),
         clock: Clock::start(),
+        whitelist: Arc::default(),
     })
 }
 

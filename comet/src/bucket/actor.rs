@@ -136,7 +136,7 @@ impl Actor {
                 budget = budget.saturating_sub(keyed.serve(&self.members, budget).max(1));
                 if let Some(finished) = self.keyed.take_if(|keyed| keyed.is_done()) {
                     self.count(finished.counts(), finished.messages());
-                    finished.finish();
+                    finished.finish(&self.context.metrics);
                 }
                 continue;
             }
@@ -158,14 +158,14 @@ impl Actor {
                 part,
             } => self.keyed = Some(Keyed::new(keys, op, frame, part)),
             Single::Some { slice, next } => {
-                let at = self.serve_paced(&slice);
+                let served = self.serve_paced(&slice);
                 // The broadcast may have been given up.
-                let _ = next.send(at);
+                let _ = next.send(served);
             }
         }
     }
 
-    fn serve_paced(&mut self, slice: &PacedSlice) -> Option<usize> {
+    fn serve_paced(&mut self, slice: &PacedSlice) -> (Counts, Option<usize>) {
         let mut counts = Counts::default();
         let at = self
             .members
@@ -173,7 +173,7 @@ impl Actor {
                 counts.push_if_accepted(member, slice.op, &slice.frame);
             });
         self.count(&counts, slice.frame.messages());
-        at
+        (counts, at)
     }
 
     /// Serves pushes to many, one after the other, to `slice` connections; returns whether some may be left.
@@ -185,7 +185,7 @@ impl Actor {
                 budget = budget.saturating_sub(served.max(1));
                 if is_done && let Some(finished) = self.running.take() {
                     self.count(finished.counts(), finished.messages());
-                    finished.finish();
+                    finished.finish(&self.context.metrics);
                     self.begin_next();
                 }
                 continue;
@@ -291,7 +291,7 @@ impl Actor {
             header: auth.reply(op::AUTH_REPLY),
             body: Box::default(),
         };
-        reply.send(&channel);
+        self.answer(&channel, &reply);
         // The connection waits for it.
         let _ = joined.send(());
     }
@@ -308,22 +308,28 @@ impl Actor {
                 too_many = all.len() > max;
                 if too_many { accepts.to_vec() } else { all }
             });
-        let Some(member) = member else {
+        let Some(channel) = member.map(|member| Arc::clone(&member.channel)) else {
             return;
         };
         if too_many {
-            member
-                .channel
-                .close(&CloseReason::TooManyAccepts.into(), CloseWhen::Now);
+            channel.close(&CloseReason::TooManyAccepts.into(), CloseWhen::Now);
         } else {
-            reply.send(&member.channel);
+            self.answer(&channel, reply);
         }
     }
 
     fn reply(&self, key: &str, id: u64, reply: &Reply) {
         if let Some(member) = self.members.find_connection(key, id) {
-            reply.send(&member.channel);
+            self.answer(&member.channel, reply);
         }
+    }
+
+    /// Answers what was owed before.
+    fn answer(&self, channel: &Channel, reply: &Reply) {
+        let mut bytes = Vec::new();
+        channel.door().encode(reply.header, &reply.body, &mut bytes);
+        self.context.metrics.protos_out(reply.header.op).inc();
+        channel.answer_owed(&bytes);
     }
 
     /// Takes connections out of the maps, so that their keys are free at once, and closes them.
@@ -374,6 +380,7 @@ impl Actor {
         let metrics = &self.context.metrics;
         let messages = messages as u64;
         metrics.taken.inc_by(counts.taken * messages);
+        metrics.written(messages, counts.written);
         metrics.absent.inc_by(counts.absent * messages);
         metrics.filtered.inc_by(counts.filtered * messages);
         if counts.full > 0 {
@@ -384,15 +391,6 @@ impl Actor {
         if counts.closing > 0 {
             metrics.dropped("closing").inc_by(counts.closing * messages);
         }
-    }
-}
-
-impl Reply {
-    /// Answers what was owed before.
-    fn send(&self, channel: &Channel) {
-        let mut bytes = Vec::new();
-        channel.door().encode(self.header, &self.body, &mut bytes);
-        channel.answer_owed(&bytes);
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     members::{Member, Members},
     tally::{Counts, Part},
 };
-use crate::channel::Pushed;
+use crate::{channel::Pushed, metrics::Metrics, whitelist::Step};
 
 /// The bounds of what is joined.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,8 @@ pub(super) struct JoinLimits {
 pub(super) struct Joined {
     target: Target,
     frame: Frame,
-    /// One for each push inside.
-    parts: Vec<Part>,
+    /// One for each push inside, with the number of its messages.
+    parts: Vec<(Part, usize)>,
 }
 
 /// A fan-out under way.
@@ -53,7 +53,7 @@ pub(super) struct Keyed {
 struct Group {
     target: Target,
     frames: Vec<Frame>,
-    parts: Vec<Part>,
+    parts: Vec<(Part, usize)>,
     messages: usize,
     bytes: usize,
 }
@@ -75,7 +75,7 @@ pub(super) fn join(pushes: Vec<Fanout>, limits: &JoinLimits) -> VecDeque<Joined>
         };
         if let Some(group) = groups.get_mut(*latest).filter(fits) {
             group.frames.push(frame);
-            group.parts.push(part);
+            group.parts.push((part, messages));
             group.messages += messages;
             group.bytes += bytes;
         } else {
@@ -83,7 +83,7 @@ pub(super) fn join(pushes: Vec<Fanout>, limits: &JoinLimits) -> VecDeque<Joined>
             groups.push(Group {
                 target,
                 frames: vec![frame],
-                parts: vec![part],
+                parts: vec![(part, messages)],
                 messages,
                 bytes,
             });
@@ -157,9 +157,12 @@ impl Running {
     }
 
     /// Reports the outcome to those who pushed.
-    pub(super) fn finish(self) {
-        for part in self.joined.parts {
-            part.finish(&self.counts, Vec::new());
+    pub(super) fn finish(self, metrics: &Metrics) {
+        for (part, messages) in self.joined.parts {
+            part.time(&metrics.pushed);
+            if part.finish(&self.counts, Vec::new()) {
+                metrics.nobody.inc_by(messages as u64);
+            }
         }
     }
 }
@@ -205,7 +208,8 @@ impl Keyed {
     }
 
     /// Reports the outcome to the one who pushed.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(self, metrics: &Metrics) {
+        self.part.time(&metrics.pushed);
         self.part.finish(&self.counts, self.absent);
     }
 }
@@ -214,7 +218,11 @@ impl Counts {
     /// Pushes to one connection and counts what became of it.
     pub(super) fn push(&mut self, member: &Member, frame: &Frame) {
         match member.channel.push(frame) {
-            Pushed::Written | Pushed::Queued => self.taken += 1,
+            Pushed::Written => {
+                self.taken += 1;
+                self.written += 1;
+            }
+            Pushed::Queued => self.taken += 1,
             Pushed::Full => self.full += 1,
             Pushed::Closing => self.closing += 1,
         }
@@ -226,6 +234,8 @@ impl Counts {
             self.push(member, frame);
         } else {
             self.filtered += 1;
+            let reason = "filtered";
+            member.channel.note(&Step::Drop { reason, frame });
         }
     }
 }

@@ -21,7 +21,11 @@ use protocol::{Frame, Header, RoomId};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::actor::Inboxes;
-use self::{actor::Actor, fanout::JoinLimits, tally::Part};
+use self::{
+    actor::Actor,
+    fanout::JoinLimits,
+    tally::{Counts, Part},
+};
 use crate::{
     channel::Channel,
     clock::Clock,
@@ -129,8 +133,8 @@ pub enum Single {
     Some {
         /// Who, what, and where in the bucket.
         slice: PacedSlice,
-        /// Where the next slice starts; `None` at the end.
-        next: oneshot::Sender<Option<usize>>,
+        /// What became of it, and where the next slice starts; `None` at the end.
+        next: oneshot::Sender<(Counts, Option<usize>)>,
     },
 }
 
@@ -262,6 +266,16 @@ impl Bucket {
         let actor = Actor::new(index, context, config.slice, limits);
         tokio::spawn(actor.run(inboxes));
         bucket
+    }
+
+    /// Some connections, from a place in the bucket on; none if the bucket has ended.
+    pub async fn list(&self, from: usize, count: usize) -> Listed {
+        let (answer, listed) = oneshot::channel();
+        let asked = self.control.send(Control::List(from, count, answer));
+        if asked.await.is_err() {
+            return Listed::default();
+        }
+        listed.await.unwrap_or_default()
     }
 
     /// The inboxes, with room for so many of control and of each kind of push.

@@ -1,7 +1,8 @@
 //! What became of one push, added up over the buckets that had a part in it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
+use common::metrics::{Seconds, sampled};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -10,6 +11,8 @@ use tokio::sync::oneshot;
 pub struct Counts {
     /// Written, or in a backlog.
     pub taken: u64,
+    /// Of these, written whole and at once.
+    pub written: u64,
     /// Keys that are not here.
     pub absent: u64,
     /// Not accepting the operation.
@@ -36,6 +39,8 @@ pub struct Part(Arc<Tally>);
 #[derive(Debug)]
 struct Tally {
     max_absent: usize,
+    /// When the push was split, if it is one of those that are timed.
+    since: Option<Instant>,
     state: Mutex<State>,
 }
 
@@ -63,6 +68,7 @@ pub fn split(parts: usize, max_absent: usize) -> (Vec<Part>, oneshot::Receiver<O
     };
     let tally = Arc::new(Tally {
         max_absent,
+        since: sampled(),
         state: Mutex::new(state),
     });
     let parts = (0..parts).map(|_| Part(Arc::clone(&tally))).collect();
@@ -70,8 +76,15 @@ pub fn split(parts: usize, max_absent: usize) -> (Vec<Part>, oneshot::Receiver<O
 }
 
 impl Part {
-    /// Adds this bucket's share.
-    pub fn finish(self, counts: &Counts, absent_keys: Vec<String>) {
+    /// Counts how long it took until this bucket was done, if this push is timed.
+    pub fn time(&self, pushed: &Seconds) {
+        if let Some(since) = self.0.since {
+            pushed.observe(since.elapsed());
+        }
+    }
+
+    /// Adds this bucket's share. Returns whether it was the last and the push has met nobody: it is in no count then.
+    pub fn finish(self, counts: &Counts, absent_keys: Vec<String>) -> bool {
         let mut state = self.0.state.lock();
         state.outcome.counts.add(counts);
         let room = self
@@ -83,12 +96,15 @@ impl Part {
             .absent_keys
             .extend(absent_keys.into_iter().take(room));
         state.open -= 1;
-        if state.open == 0
-            && let Some(done) = state.done.take()
-        {
+        if state.open > 0 {
+            return false;
+        }
+        let has_met_nobody = state.outcome.counts == Counts::default();
+        if let Some(done) = state.done.take() {
             // Nobody waits for the outcomes of goim's calls.
             let _ = done.send(std::mem::take(&mut state.outcome));
         }
+        has_met_nobody
     }
 }
 
@@ -96,6 +112,7 @@ impl Counts {
     /// Adds another's.
     pub fn add(&mut self, other: &Self) {
         self.taken += other.taken;
+        self.written += other.written;
         self.absent += other.absent;
         self.filtered += other.filtered;
         self.full += other.full;
@@ -115,12 +132,26 @@ mod tests {
             absent: 1,
             ..Counts::default()
         };
-        parts.pop().unwrap().finish(&counts, vec!["a".into()]);
+        assert!(!parts.pop().unwrap().finish(&counts, vec!["a".into()]));
         assert!(outcome.try_recv().is_err());
-        parts.pop().unwrap().finish(&counts, vec!["b".into()]);
+        assert!(!parts.pop().unwrap().finish(&counts, vec!["b".into()]));
         let outcome = outcome.try_recv().unwrap();
         assert_eq!((outcome.counts.taken, outcome.counts.absent), (2, 2));
         assert_eq!(outcome.absent_keys, ["a"]);
+    }
+
+    #[test]
+    fn the_last_part_knows_that_nobody_was_there() {
+        for (taken, is_nobody) in [(0, true), (1, false)] {
+            let (mut parts, _outcome) = split(2, 0);
+            let counts = Counts {
+                taken,
+                ..Counts::default()
+            };
+            assert!(!parts.pop().unwrap().finish(&counts, Vec::new()));
+            let last = parts.pop().unwrap();
+            assert_eq!(last.finish(&Counts::default(), Vec::new()), is_nobody);
+        }
     }
 
     #[test]

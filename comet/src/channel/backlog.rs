@@ -1,8 +1,13 @@
 //! What waits for one client, in order, of which the head may be partly written.
 
-use std::{collections::VecDeque, io};
+use std::{
+    collections::VecDeque,
+    io,
+    time::{Duration, Instant},
+};
 
-use protocol::Frame;
+use common::metrics::{Sizes, sampled};
+use protocol::{Frame, MessageId};
 use tokio::net::TcpStream;
 
 use super::Limits;
@@ -34,14 +39,19 @@ struct Queue {
     messages: usize,
     /// Bytes of messages that wait, a partly written head's included. Answers are bounded by the ring.
     bytes: usize,
+    /// When the first of them came, if that is one of those that are timed.
+    since: Option<Instant>,
 }
 
 /// What a round of writes achieved.
 #[derive(Debug)]
 pub(super) struct Written {
-    pub(super) writes: u64,
     pub(super) messages: u64,
     pub(super) replies: u32,
+    /// Bytes of the answers that hold these.
+    pub(super) reply_bytes: usize,
+    /// How long something had waited, if nothing does any more and that was timed.
+    pub(super) waited: Option<Duration>,
     /// An error other than that the socket is full.
     pub(super) result: io::Result<()>,
 }
@@ -49,6 +59,17 @@ pub(super) struct Written {
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// The messages that wait, those of a partly written head included.
+    pub(super) fn messages(&self) -> Vec<MessageId> {
+        let entries = self.0.iter().flat_map(|queue| &queue.entries);
+        let frames = entries.filter_map(|entry| match entry {
+            Entry::Message(frame) => Some(frame),
+            Entry::Answer(..) | Entry::Farewell(_) => None,
+        });
+        let messages = frames.flat_map(|frame| frame.meta().iter().map(|meta| meta.id));
+        messages.collect()
     }
 
     /// Whether another message fits. One always does if no message waits, however large: the buffer exists anyway, shared by
@@ -68,6 +89,7 @@ impl Backlog {
         let queue = self.0.get_or_insert_with(|| {
             Box::new(Queue {
                 written,
+                since: sampled(),
                 ..Queue::default()
             })
         });
@@ -100,15 +122,20 @@ impl Backlog {
         self.0.take().map_or(0, |queue| queue.messages)
     }
 
-    /// Writes until nothing waits or the socket is full.
-    pub(super) fn write_to(&mut self, socket: &TcpStream, door: Door) -> Written {
+    /// Writes until nothing waits or the socket is full, and counts each write by the messages that it completed.
+    pub(super) fn write_to(&mut self, socket: &TcpStream, door: Door, writes: &Sizes) -> Written {
         let mut done = Written {
-            writes: 0,
             messages: 0,
             replies: 0,
+            reply_bytes: 0,
+            waited: None,
             result: Ok(()),
         };
-        self.change(|queue| queue.write_to(socket, door, &mut done));
+        let since = self.0.as_ref().and_then(|queue| queue.since);
+        self.change(|queue| queue.write_to(socket, door, writes, &mut done));
+        if let Some(since) = since.filter(|_| self.is_empty()) {
+            done.waited = Some(since.elapsed());
+        }
         done
     }
 
@@ -154,12 +181,13 @@ impl Queue {
         before - self.messages
     }
 
-    fn write_to(&mut self, socket: &TcpStream, door: Door, done: &mut Written) {
+    fn write_to(&mut self, socket: &TcpStream, door: Door, writes: &Sizes, done: &mut Written) {
         while !self.entries.is_empty() {
             match self.write_once(socket, door) {
                 Ok(written) => {
-                    done.writes += 1;
+                    let before = done.messages;
                     self.advance(written, door, done);
+                    writes.observe_many(done.messages - before, 1);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -193,6 +221,7 @@ impl Queue {
             done.messages += head.messages() as u64;
             if let Entry::Answer(_, replies) = head {
                 done.replies += replies;
+                done.reply_bytes += len;
             }
             self.messages -= head.messages();
             self.bytes -= head.message_bytes(door);

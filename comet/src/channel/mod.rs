@@ -10,8 +10,10 @@
 //! - `backlog`: what waits, and what is partly written
 //! - `ring`: the answers that a connection owes
 //! - `task`: the side of the connection's own task: its turns, and writing what waits
+//! - `noted`: its steps, where its connection is on the whitelist
 
 mod backlog;
+mod noted;
 mod ring;
 mod task;
 #[cfg(test)]
@@ -21,13 +23,13 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Waker,
 };
 
 use parking_lot::Mutex;
-use protocol::Frame;
+use protocol::{Frame, op};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
@@ -42,6 +44,7 @@ use crate::{
     metrics::Metrics,
     room::Room,
     transport::Door,
+    whitelist::{Step, What, Whitelist},
 };
 
 /// What a message finds that does not fit into a backlog.
@@ -78,6 +81,8 @@ pub struct ChannelContext {
     pub metrics: Arc<Metrics>,
     /// Coarse time.
     pub clock: Clock,
+    /// Whose steps are noted.
+    pub whitelist: Arc<Whitelist>,
 }
 
 /// Where the bytes go.
@@ -92,7 +97,7 @@ pub enum Outlet {
 /// What became of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// The socket has it.
+    /// The socket has it: to be counted by [`Metrics::written`], together with all that are pushed to at once.
     Written,
     /// It waits in the backlog.
     Queued,
@@ -108,6 +113,8 @@ pub struct Channel {
     /// 0 until the client logs in.
     id: AtomicU64,
     door: Door,
+    /// Whether its steps are noted.
+    is_noted: AtomicBool,
     outlet: Outlet,
     context: Arc<ChannelContext>,
     /// When the client was last heard, and how long it may be silent.
@@ -134,6 +141,7 @@ impl Channel {
         Self {
             id: AtomicU64::new(id),
             door,
+            is_noted: AtomicBool::new(false),
             outlet,
             heard: AtomicU32::new(now.0),
             silence: AtomicU32::new(u32::MAX),
@@ -166,25 +174,33 @@ impl Channel {
     /// Takes a frame for the client: to the socket at once where nothing waits before it, else into the backlog.
     pub fn push(&self, frame: &Frame) -> Pushed {
         let mut state = self.state.lock();
+        let pushed = self.take(&mut state, frame);
+        if self.is_noted() {
+            // Under the lock, so that it is noted before whatever becomes of it next.
+            self.note_push(frame, pushed);
+        }
+        pushed
+    }
+
+    fn take(&self, state: &mut State, frame: &Frame) -> Pushed {
         if state.closing.is_some() {
             return Pushed::Closing;
         }
         let bytes = self.door.bytes(frame);
         let Ok(written) = self.write_directly(&state.backlog, bytes) else {
-            self.fail(&mut state);
+            self.fail(state);
             return Pushed::Closing;
         };
         if written == bytes.len() {
-            self.context
-                .metrics
-                .delivered
-                .inc_by(frame.messages() as u64);
             return Pushed::Written;
+        }
+        if written > 0 {
+            self.context.metrics.writes.observe_many(0, 1);
         }
         if !state
             .backlog
             .has_room(frame.messages(), bytes.len(), &self.context.limits)
-            && !self.make_room(&mut state, frame.messages(), bytes.len())
+            && !self.make_room(state, frame.messages(), bytes.len())
         {
             return if state.closing.is_some() {
                 Pushed::Closing
@@ -277,7 +293,8 @@ impl Channel {
         true
     }
 
-    /// Writes as much as the socket takes at once, if nothing waits before it; returns how many bytes that was.
+    /// Writes as much as the socket takes at once, if nothing waits before it; returns how many bytes that was. If it was any,
+    /// the caller counts a write.
     fn write_directly(&self, backlog: &Backlog, bytes: &[u8]) -> io::Result<usize> {
         let Outlet::Direct(socket) = &self.outlet else {
             return Ok(0);
@@ -286,10 +303,7 @@ impl Channel {
             return Ok(0);
         }
         match socket.try_write(bytes) {
-            Ok(written) => {
-                self.context.metrics.writes.inc();
-                Ok(written)
-            }
+            Ok(written) => Ok(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             Err(error) => Err(error),
         }
@@ -299,9 +313,21 @@ impl Channel {
         if state.closing.is_some() {
             return;
         }
-        match self.write_directly(&state.backlog, bytes) {
-            Ok(written) if written == bytes.len() => self.pay(state, replies),
+        let written = self.write_directly(&state.backlog, bytes);
+        if written.as_ref().is_ok_and(|written| *written > 0) {
+            self.context.metrics.writes.observe_many(0, 1);
+        }
+        let answers = What::Answers {
+            count: replies,
+            bytes: bytes.len(),
+        };
+        match written {
+            Ok(written) if written == bytes.len() => {
+                self.note(&Step::Write(answers));
+                self.pay(state, replies);
+            }
             Ok(written) => {
+                self.note(&Step::Queue(answers));
                 state
                     .backlog
                     .put(Entry::Answer(bytes.into(), replies), written, self.door);
@@ -326,10 +352,12 @@ impl Channel {
             FullPolicy::DropNewest => false,
             FullPolicy::DropOldest => {
                 let limits = &self.context.limits;
+                let before = self.waiting(state);
                 let lost = state
                     .backlog
                     .drop_oldest(messages, bytes, limits, self.door);
                 self.count_lost(lost, "oldest");
+                self.note_lost(state, &before, "oldest");
                 state.backlog.has_room(messages, bytes, limits)
             }
             FullPolicy::Disconnect => {
@@ -340,12 +368,20 @@ impl Channel {
     }
 
     fn begin_close(&self, state: &mut State, farewell: &Farewell, when: CloseWhen) {
+        let reason = farewell.reason.label();
         state.closing = Some(farewell.reason);
+        self.note(&Step::Close { reason });
         if when == CloseWhen::Now {
+            let before = self.waiting(state);
             let lost = state.backlog.clear_unwritten(self.door);
-            self.count_lost(lost, farewell.reason.label());
+            self.count_lost(lost, reason);
+            self.note_lost(state, &before, reason);
         }
         let last_words = farewell.encode(self.door);
+        if farewell.reason.can_be_told() {
+            let told = self.context.metrics.protos_out(op::DISCONNECT_REPLY);
+            told.inc();
+        }
         if !last_words.is_empty() {
             state
                 .backlog
@@ -356,10 +392,21 @@ impl Channel {
 
     /// The socket does not work any more: nothing that waits can be delivered.
     fn fail(&self, state: &mut State) {
+        let is_first = state.closing.is_none();
         let reason = *state.closing.get_or_insert(CloseReason::SocketError);
-        let lost = state.backlog.clear();
-        self.count_lost(lost, reason.label());
+        let reason = reason.label();
+        if is_first {
+            self.note(&Step::Close { reason });
+        }
+        self.lose_all(state, reason);
         state.wake();
+    }
+
+    fn lose_all(&self, state: &mut State, reason: &'static str) {
+        let before = self.waiting(state);
+        let lost = state.backlog.clear();
+        self.count_lost(lost, reason);
+        self.note_lost(state, &before, reason);
     }
 
     fn count_lost(&self, messages: usize, reason: &'static str) {

@@ -66,9 +66,14 @@ impl Channel {
             return Ok(());
         };
         let mut state = self.state.lock();
-        let done = state.backlog.write_to(socket, self.door);
-        self.context.metrics.writes.inc_by(done.writes);
-        self.context.metrics.delivered.inc_by(done.messages);
+        let metrics = &self.context.metrics;
+        let before = self.waiting(&state);
+        let done = state.backlog.write_to(socket, self.door, &metrics.writes);
+        self.note_written(&state, &before, &done);
+        metrics.delivered.inc_by(done.messages);
+        if let Some(waited) = done.waited {
+            metrics.backlogs.observe(waited);
+        }
         self.pay(&mut state, done.replies);
         if done.result.is_err() {
             self.fail(&mut state);
@@ -88,8 +93,8 @@ impl Channel {
     pub fn finish(&self) {
         let mut state = self.state.lock();
         let reason = *state.closing.get_or_insert(CloseReason::Internal);
-        let lost = state.backlog.clear();
-        self.count_lost(lost, reason.label());
+        self.lose_all(&mut state, reason.label());
+        self.note_end(reason.label());
         state.room = None;
     }
 }

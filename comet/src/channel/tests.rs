@@ -26,8 +26,8 @@ async fn a_message_is_written_at_once_while_nothing_waits() {
         let mut bytes = vec![0; door.bytes(&frame).len()];
         peer.read_exact(&mut bytes).await;
         assert_eq!(bytes, door.bytes(&frame));
-        assert_eq!(peer.metrics.delivered.get(), 1);
-        assert_eq!(peer.metrics.writes.get(), 1);
+        // Whoever pushes counts, all that it pushes to together.
+        assert_eq!(peer.metrics.writes.count(), 0);
     }
 }
 
@@ -76,13 +76,17 @@ async fn several_pushers_and_answers_mix_without_loss_and_each_keeps_its_order()
         .map(|pusher| {
             let channel = Arc::clone(&channel);
             std::thread::spawn(move || {
+                let mut written = 0;
                 for n in 0..EACH {
-                    let pushed = channel.push(&message(pusher * EACH + n, 300));
-                    assert!(matches!(pushed, Pushed::Written | Pushed::Queued));
+                    match channel.push(&message(pusher * EACH + n, 300)) {
+                        Pushed::Written => written += 1,
+                        pushed => assert_eq!(pushed, Pushed::Queued),
+                    }
                     if n % 10 == 0 {
                         channel.answer(&answer(Door::Tcp, n, 20), 1);
                     }
                 }
+                written
             })
         })
         .collect();
@@ -100,11 +104,9 @@ async fn several_pushers_and_answers_mix_without_loss_and_each_keeps_its_order()
         assert_eq!(header.seq, next[pusher]);
         next[pusher] += 1;
     }
-    for pusher in pushers {
-        pusher.join().unwrap();
-    }
+    let written: u64 = pushers.into_iter().map(|one| one.join().unwrap()).sum();
     assert_eq!(
-        peer.metrics.delivered.get(),
+        peer.metrics.delivered.get() + written,
         2 * u64::from(EACH.cast_unsigned())
     );
     channel.close(&CloseReason::Kicked.into(), CloseWhen::Now);

@@ -14,6 +14,9 @@ impl Validate for Config {
         self.tcp.validate(checks);
         self.websocket.validate(checks);
         self.protocol.validate(checks);
+        addresses("flash.policyBind", &self.flash.policy_bind, checks);
+        let connections = self.flash.max_connections;
+        checks.range("flash.maxConnections", connections, 1..=1 << 20);
         let bucket = &self.bucket;
         checks.range("bucket.size", bucket.size, 0..=crate::room::MAX_BUCKETS);
         checks.range("bucket.inbox", bucket.inbox, 1..=1 << 20);
@@ -37,6 +40,17 @@ impl Validate for Config {
         checks.range("rpcServer.maxStreams", server.max_streams, 1..=1 << 20);
         checks.range("env.weight", self.env.weight, 0..=1_000_000);
         self.validate_logic(checks);
+        checks.within("monitor", |checks| self.monitor.validate(checks));
+        let whitelist = &self.whitelist;
+        checks.range("whitelist.maxBytes", whitelist.max_bytes, 65_536..=1 << 40);
+        checks.range("whitelist.max", whitelist.max, 0..=1_000_000);
+        checks.range("whitelist.queue", whitelist.queue, 1..=1 << 20);
+        let listed = whitelist.whitelist.len() + whitelist.keys.len();
+        let max = format!(
+            "at most whitelist.max, {}, with whitelist.keys",
+            whitelist.max
+        );
+        checks.that("whitelist.whitelist", listed, listed <= whitelist.max, &max);
         let push = &self.push;
         checks.duration("push.wait", push.wait, millis(1)..=secs(60));
         checks.range("push.maxBody", push.max_body, 1..=16 << 20);

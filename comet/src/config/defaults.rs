@@ -2,7 +2,9 @@
 
 use common::config::Human;
 
-use super::{Bucket, Env, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, WebSocket};
+use super::{
+    Bucket, Env, Flash, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, WebSocket, Whitelist,
+};
 use crate::channel::FullPolicy;
 
 impl Default for Env {
@@ -41,6 +43,16 @@ impl Default for WebSocket {
             max_headers: 64,
             max_message: 16 * (4096 + 16),
             idle: Human::secs(60),
+        }
+    }
+}
+
+impl Default for Flash {
+    fn default() -> Self {
+        Self {
+            policy_open: false,
+            policy_bind: vec![":843".to_owned()],
+            max_connections: 1024,
         }
     }
 }
@@ -127,6 +139,19 @@ impl Default for Push {
             lane: 4096,
             paced: 16,
             streams: 4096,
+        }
+    }
+}
+
+impl Default for Whitelist {
+    fn default() -> Self {
+        Self {
+            whitelist: Vec::new(),
+            keys: Vec::new(),
+            white_log: String::new(),
+            max_bytes: 64 << 20,
+            max: 1000,
+            queue: 16_384,
         }
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply, op::MAX_KICK_REASON};
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{Answers, Login, control, read};
 use crate::{
@@ -20,6 +23,7 @@ use crate::{
     logic::{CallError, Session},
     session::{Greeted, Greeting},
     transport::intake::{Intake, Parsing},
+    whitelist::Step,
 };
 
 /// Logs a connection in and registers it in its bucket, which answers its Auth.
@@ -35,6 +39,7 @@ pub(super) async fn greet(
         cookie,
         deadline,
     } = login;
+    let begun = Instant::now();
     let asking = async {
         let (auth, token) = read_auth(gateway, channel, intake).await?;
         // Now, not at accept: of two logins with one key, the later one wins, whichever connection was opened first.
@@ -60,6 +65,9 @@ pub(super) async fn greet(
         platform: reply.platform.as_str().into(),
         renew_at: AtomicU32::default(),
     });
+    if gateway.channels.whitelist.has(session.mid, &session.key) {
+        note_login(channel, &session, &reply, begun);
+    }
     let registered = register(gateway, channel, auth, reply, &session).await;
     if registered.is_err() {
         // Logic has a session of it by now.
@@ -147,6 +155,21 @@ async fn register(
     // What came behind Auth is not answered before Auth itself.
     answered.await.map_err(|_| CloseReason::GoingAway)?;
     Ok(())
+}
+
+/// From here on, the steps of this connection are noted: first how it came in.
+#[cold]
+fn note_login(channel: &Channel, session: &Session, reply: &ConnectReply, begun: Instant) {
+    channel.set_noted(Some((session.mid, &session.key)));
+    channel.note(&Step::Accept {
+        door: session.door.label(),
+        client: session.client,
+        ago: begun.elapsed(),
+    });
+    channel.note(&Step::Auth {
+        room: &reply.room_id,
+        accepts: &reply.accepts,
+    });
 }
 
 /// Takes what logic said about a client.

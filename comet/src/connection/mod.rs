@@ -144,6 +144,8 @@ async fn begin(
         Ok(session) => Some(Online::new(gateway, channel, session, intake, presence)),
         Err(farewell) => {
             channel.close(&farewell, CloseWhen::Now);
+            let reason = channel.closing().unwrap_or(CloseReason::Internal);
+            gateway.metrics.refused_logins(reason.label()).inc();
             end(&gateway, &channel).await;
             drop(presence);
             None

@@ -21,8 +21,10 @@ use crate::{
     gateway::Gateway,
     logic::{CallError, Session},
     operation::Upstream,
+    push::whitelist,
     session::Request,
     transport::intake::{Event, Intake, Parsing},
+    whitelist::Step,
 };
 
 /// Bytes of answers that are collected before they are sent, whatever the ring allows.
@@ -72,6 +74,8 @@ impl Online {
         gateway.addresses.enter(session.client.ip());
         let renew_at = next_renewal(&gateway);
         session.renew_at.store(renew_at.0, Ordering::Relaxed);
+        // The list may have changed since the login, after whoever changed it had looked at this bucket.
+        whitelist::tell(&gateway, &session, &channel);
         if gateway.stopping.is_cancelled() {
             // The bucket may have closed its connections before this one joined.
             channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
@@ -188,19 +192,25 @@ impl Talk {
         let Some((header, body)) = control(event, answers).map_err(Stop::Close)? else {
             return Ok(());
         };
-        self.gateway.metrics.protos_in(op::name(header.op)).inc();
+        self.gateway.metrics.protos_in(header.op).inc();
+        let bytes = body.len();
+        self.channel.note(&Step::Read { header, bytes });
         let request = self.gateway.online().on_frame(header, body);
         let reply = |op| Reply {
             header: header.reply(op),
             body: body.into(),
         };
-        match request.map_err(|reason| Stop::Close(reason.into()))? {
+        let request = request.map_err(|reason| Stop::Close(reason.into()))?;
+        let what = request.label();
+        self.channel.note(&Step::Process { what, header });
+        match request {
             Request::Heartbeat => {
                 self.heartbeat(header, answers);
                 Ok(())
             }
             Request::Unreadable => {
                 self.gateway.metrics.ignored("unreadable_operations").inc();
+                self.gateway.metrics.protos_out(header.op + 1).inc();
                 answers.proto(self.channel.door(), header.reply(header.op + 1), body);
                 Ok(())
             }
@@ -228,6 +238,7 @@ impl Talk {
         self.channel.hear(now);
         let online = i32::try_from(self.channel.room_online()).unwrap_or(i32::MAX);
         let reply = header.reply(op::HEARTBEAT_REPLY);
+        self.gateway.metrics.protos_out(reply.op).inc();
         answers.proto(self.channel.door(), reply, &online.to_be_bytes());
         if now.0 >= self.session.renew_at.load(Ordering::Relaxed) {
             renew(&self.gateway, &self.session);

@@ -63,6 +63,11 @@ impl Goodbyes {
         }
     }
 
+    /// How many are not told yet.
+    pub fn waiting(&self) -> usize {
+        self.open.len()
+    }
+
     /// Waits until all are told that were said. For the end: none should be said after.
     pub async fn told(&self) {
         self.open.close();

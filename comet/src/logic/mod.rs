@@ -264,16 +264,21 @@ impl Logic {
                 .max_decoding_message_size(self.0.max_message)
                 .max_encoding_message_size(self.0.max_message)
                 .accept_compressed(CompressionEncoding::Gzip);
+            let begun = Instant::now();
+            let called = |result| {
+                let metrics = &self.0.metrics;
+                metrics.called_logic(name, result, begun.elapsed());
+            };
             let calling = call(client, Request::new(request.clone()));
             let answer = timeout_at(share(deadline, shares), calling).await;
             target.note(answer.as_ref().is_ok_and(is_answer));
             let (result, why, may_be_taken) = match answer {
                 Ok(Ok(answer)) => {
-                    self.0.metrics.logic_calls(name, "ok").inc();
+                    called("ok");
                     return Ok(answer.into_inner());
                 }
                 Ok(Err(status)) if is_refusal(&status) => {
-                    self.0.metrics.logic_calls(name, "refused").inc();
+                    called("refused");
                     return Err(refusal(&status));
                 }
                 Ok(Err(status)) => ("unavailable", describe(&status), may_be_taken(&status)),
@@ -283,7 +288,7 @@ impl Logic {
                     true,
                 ),
             };
-            self.0.metrics.logic_calls(name, result).inc();
+            called(result);
             last = why;
             if may_be_taken && matches!(repeat, Repeat::IfUnsent) {
                 break;

@@ -5,17 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use common::backoff::Backoff;
 use futures_util::StreamExt as _;
-use tokio::{
-    sync::oneshot,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{CallError, Session};
-use crate::{
-    bucket::{Bucket, Control, Listed},
-    channel::Channel,
-    gateway::Gateway,
-};
+use crate::{channel::Channel, gateway::Gateway};
 
 /// Parts of a second in which a share of the rate is registered: short enough that logic sees a steady flow.
 const SHARES: u32 = 20;
@@ -34,7 +27,7 @@ pub(super) async fn all(gateway: &Gateway, rate: u32) {
         let mut from = Some(0);
         while let Some(at) = from {
             ticks.tick().await;
-            let (some, next) = list(bucket, at, share).await;
+            let (some, next) = bucket.list(at, share).await;
             registered += some.len();
             let registering = futures_util::stream::iter(some).for_each_concurrent(
                 UNDER_WAY,
@@ -47,16 +40,6 @@ pub(super) async fn all(gateway: &Gateway, rate: u32) {
         }
     }
     tracing::info!(registered, "all sessions are registered again");
-}
-
-/// The connections from one place in a bucket on; none if the bucket has ended.
-async fn list(bucket: &Bucket, from: usize, count: usize) -> Listed {
-    let (answer, listed) = oneshot::channel();
-    let asked = bucket.control.send(Control::List(from, count, answer));
-    if asked.await.is_err() {
-        return Listed::default();
-    }
-    listed.await.unwrap_or_default()
 }
 
 /// Registers one session, as long as its connection is open.

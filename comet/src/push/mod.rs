@@ -4,7 +4,7 @@
 //!
 //! - [`Pusher`]: hands a push to the buckets concerned, whole or not at all
 //! - `goim`: goim's service
-//! - `v1`: lanes with receipts; `kick`: closing connections
+//! - `v1`: lanes with receipts; `kick`: closing connections; `whitelist`: whose steps are noted
 //! - `paced`: broadcasts that take their time
 //! - `positions`: what was taken of streams that may repeat themselves
 
@@ -15,6 +15,7 @@ mod positions;
 #[cfg(test)]
 mod tests;
 mod v1;
+pub(crate) mod whitelist;
 
 use std::{sync::Arc, time::Duration};
 
@@ -113,8 +114,11 @@ impl Pusher {
 
     /// Pushes to everyone in the room.
     pub async fn to_room(&self, room: &str, frame: Frame) -> Result<Pending, PushError> {
+        let metrics = &self.gateway.metrics;
+        let messages = frame.messages() as u64;
         let Some(room) = self.gateway.rooms.find(room) else {
-            self.gateway.metrics.pushes("room").inc();
+            metrics.pushes("room").inc();
+            metrics.nobody.inc_by(messages);
             return Ok(tally::split(0, 0).1);
         };
         let mut concerned: Vec<usize> = room.present().collect();
@@ -125,7 +129,10 @@ impl Pusher {
                 Err(now) => concerned = now,
             }
         };
-        self.gateway.metrics.pushes("room").inc();
+        metrics.pushes("room").inc();
+        if concerned.is_empty() {
+            metrics.nobody.inc_by(messages);
+        }
         Ok(pending)
     }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    bucket::{PacedSlice, Single},
+    bucket::{PacedSlice, Single, tally::Counts},
     gateway::Gateway,
 };
 
@@ -22,6 +22,7 @@ pub(super) async fn broadcast(gateway: Arc<Gateway>, op: i32, frame: Frame, spee
     let count = speed.div_ceil(slices) as usize;
     let mut ticks = interval(Duration::from_secs(1) / slices);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut all = Counts::default();
     for bucket in gateway.buckets.all() {
         let mut from = Some(0);
         while let Some(at) = from {
@@ -41,7 +42,12 @@ pub(super) async fn broadcast(gateway: Arc<Gateway>, op: i32, frame: Frame, spee
             {
                 return;
             }
-            from = answer.await.unwrap_or(None);
+            let (counts, next) = answer.await.unwrap_or_default();
+            all.add(&counts);
+            from = next;
         }
+    }
+    if all == Counts::default() {
+        gateway.metrics.nobody.inc_by(frame.messages() as u64);
     }
 }

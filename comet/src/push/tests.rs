@@ -10,6 +10,7 @@ use crate::{
     bucket::{Buckets, Inboxes},
     logic::Logic,
     metrics::Metrics,
+    whitelist::Whitelist,
 };
 
 struct Stage {
@@ -35,7 +36,13 @@ fn stage_of(buckets: usize, inbox: usize, wait: Human) -> Stage {
         Arc::clone(&metrics),
         CancellationToken::new(),
     );
-    let mut gateway = Gateway::start(&config, logic, metrics, CancellationToken::new());
+    let mut gateway = Gateway::start(
+        &config,
+        logic,
+        metrics,
+        Whitelist::default(),
+        CancellationToken::new(),
+    );
     let (buckets, inboxes) = Buckets::unserved(&config.bucket);
     gateway.buckets = buckets;
     Stage {

@@ -1,13 +1,14 @@
-//! `comet.v1`: lanes of messages with receipts, and kick.
+//! `comet.v1`: lanes of messages with receipts, kick, and the whitelist.
 
 use std::{pin::Pin, sync::Arc};
 
+use common::metrics::Present;
 use futures_util::{Stream, StreamExt as _};
 use protocol::{
     Header, MessageId, Meta, Position,
     grpc::comet::v1::{
-        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
-        comet_server::Comet, message::Target,
+        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal, WhitelistReply,
+        WhitelistRequest, comet_server::Comet, message::Target,
     },
     op,
 };
@@ -95,7 +96,7 @@ impl CometV1 {
         let turn = match &position {
             Some(position) => {
                 let turn = self.positions.turn(position).await;
-                Some(turn.map_err(|refusal| (refusal, "position".to_owned()))?)
+                Some(turn.map_err(|refusal| self.out_of_turn(refusal))?)
             }
             None => None,
         };
@@ -109,6 +110,16 @@ impl CometV1 {
             turn.take();
         }
         Ok(pending)
+    }
+
+    /// Counts the refusal of a position.
+    fn out_of_turn(&self, refusal: Refusal) -> (Refusal, String) {
+        let reason = match refusal {
+            Refusal::StaleEpoch => "stale_epoch",
+            _ => "repeated",
+        };
+        self.pusher.gateway.metrics.refused_pushes(reason).inc();
+        (refusal, "position".to_owned())
     }
 
     async fn to_target(
@@ -144,7 +155,12 @@ impl Comet for CometV1 {
         request: Request<Streaming<PushBatch>>,
     ) -> Result<Response<Self::PushStream>, Status> {
         let (receipts, sent) = mpsc::channel(self.pusher.config.lane);
-        tokio::spawn(self.clone().take(request.into_inner(), receipts));
+        let open = Present::enter(&self.pusher.gateway.metrics.lanes);
+        let taking = self.clone().take(request.into_inner(), receipts);
+        tokio::spawn(async move {
+            taking.await;
+            drop(open);
+        });
         let owed = Owed { sent, next: None };
         let stream = futures_util::stream::unfold(owed, async |mut owed: Owed| {
             let receipts = owed.receipts().await?;
@@ -155,6 +171,14 @@ impl Comet for CometV1 {
 
     async fn kick(&self, request: Request<KickRequest>) -> Result<Response<KickReply>, Status> {
         let reply = self.pusher.kick(request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn whitelist(
+        &self,
+        request: Request<WhitelistRequest>,
+    ) -> Result<Response<WhitelistReply>, Status> {
+        let reply = self.pusher.whitelist(request.into_inner()).await?;
         Ok(Response::new(reply))
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes to protos and back, one module a door. Nothing here knows buckets or rooms.
 
+pub mod flash;
 pub mod http;
 pub mod intake;
 pub mod websocket;

@@ -9,9 +9,11 @@
 
 mod bounds;
 mod client;
+mod flash;
 mod goim;
 mod lanes;
 mod logic_away;
+mod monitor;
 mod register;
 mod shutdown;
 mod slow_logic;

@@ -79,14 +79,14 @@ async fn a_full_ring_stops_the_reading_and_each_answer_lets_it_go_on() {
         .encode(b"", &mut protos);
         let bytes = client.wrap(&protos);
         client.socket.write_all(&bytes).await.unwrap();
-        let read = gateway.comet.metrics().protos_in("send_msg");
+        let read = gateway.comet.metrics().protos_in(op::SEND_MSG);
         for answered in 0..ALL {
             // As many are read as may be owed, and not one more: the next answer is that of the next message.
             let may = ALL.min(answered + RING);
             until(|| read.get() >= may).await;
             assert_eq!(read.get(), may);
             if answered + RING < ALL {
-                assert_eq!(gateway.comet.metrics().protos_in("heartbeat").get(), 0);
+                assert_eq!(gateway.comet.metrics().protos_in(op::HEARTBEAT).get(), 0);
             }
             logic.receives.add_permits(1);
             let (mut header, _) = client.proto().await;
@@ -99,7 +99,7 @@ async fn a_full_ring_stops_the_reading_and_each_answer_lets_it_go_on() {
                 (op::SEND_MSG, answered + 1)
             );
         }
-        until(|| gateway.comet.metrics().protos_in("heartbeat").get() == 1).await;
+        until(|| gateway.comet.metrics().protos_in(op::HEARTBEAT).get() == 1).await;
     }
 }
 

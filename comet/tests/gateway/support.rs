@@ -68,6 +68,7 @@ pub fn config(logic: &[SocketAddr]) -> Config {
     config.tcp.bind = vec!["127.0.0.1:0".to_owned()];
     config.websocket.bind = vec!["127.0.0.1:0".to_owned()];
     config.rpc_server.addr = "127.0.0.1:0".into();
+    config.monitor.addrs = vec!["127.0.0.1:0".to_owned()];
     config.logic.addresses = logic.iter().map(SocketAddr::to_string).collect();
     config.logic.renew = Human::millis(50);
     // Limits that a busy machine keeps, where a test is not about them.
@@ -82,8 +83,8 @@ pub fn config(logic: &[SocketAddr]) -> Config {
 impl Gateway {
     pub async fn start(config: &Config) -> Self {
         let stop = CancellationToken::new();
-        let mut registry = Registry::default();
-        let comet = Comet::start(config, axum::Router::new(), &mut registry, stop.clone());
+        let registry = Registry::default();
+        let comet = Comet::start(config, axum::Router::new(), registry, stop.clone());
         Self {
             comet: comet.await.unwrap(),
             stop: stop.drop_guard(),

@@ -35,6 +35,7 @@ impl Validate for Config {
         self.limits.validate(checks);
         self.comets.validate(checks);
         checks.duration("shutdown.grace", self.shutdown.grace, Duration::ZERO..=HOUR);
+        checks.within("monitor", |checks| self.monitor.validate(checks));
     }
 }
 

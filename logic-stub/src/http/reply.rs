@@ -6,7 +6,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{kick::Kicked, lanes::Report};
+use crate::{kick::Kicked, lanes::Report, whitelist::Listed};
 
 /// What a handler returns.
 pub(super) type Reply<T> = Result<Done<T>, Failure>;
@@ -34,6 +34,8 @@ pub(super) enum Outcome {
     Pushed(Report),
     /// Of a kick.
     Kicked(Kicked),
+    /// Of a change of the whitelists.
+    Whitelisted(Listed),
 }
 
 impl<T> Done<T> {

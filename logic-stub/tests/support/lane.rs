@@ -7,7 +7,8 @@ use futures_util::Stream;
 use logic_stub::Config;
 use protocol::grpc::{
     comet::v1::{
-        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal,
+        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal, WhitelistReply,
+        WhitelistRequest,
         comet_server::{Comet, CometServer},
         kick_request::Target,
     },
@@ -279,5 +280,18 @@ impl Comet for Scripted {
         answered
             .map_err(|_| Status::unavailable("dropped"))?
             .map(Response::new)
+    }
+
+    /// What it is told is its list.
+    async fn whitelist(
+        &self,
+        request: Request<WhitelistRequest>,
+    ) -> Result<Response<WhitelistReply>, Status> {
+        let WhitelistRequest { mids, keys, .. } = request.into_inner();
+        Ok(Response::new(WhitelistReply {
+            mids,
+            keys,
+            connections: 0,
+        }))
     }
 }

@@ -85,6 +85,7 @@ pub fn config() -> Config {
     let mut config = Config::default();
     config.rpc_server.addr = "127.0.0.1:0".into();
     config.http_server.addr = "127.0.0.1:0".into();
+    config.monitor.addrs = vec!["127.0.0.1:0".into()];
     config.rpc_client.timeout = Duration::from_secs(10).into();
     config
 }

@@ -27,6 +27,11 @@ pub async fn goim(server: &Server) -> CometClient<Channel> {
     CometClient::new(channel(server.grpc()).await)
 }
 
+/// A client of `comet.v1`.
+pub async fn comet_v1(server: &Server) -> CometV1Client<Channel> {
+    CometV1Client::new(channel(server.grpc()).await)
+}
+
 /// Kicks and returns how many connections were told to close.
 pub async fn kick(server: &Server, target: kick_request::Target, reason: &str) -> u32 {
     let request = KickRequest {
@@ -34,7 +39,7 @@ pub async fn kick(server: &Server, target: kick_request::Target, reason: &str) -
         reason: reason.to_owned(),
         ..KickRequest::default()
     };
-    let mut client = CometV1Client::new(channel(server.grpc()).await);
+    let mut client = comet_v1(server).await;
     let reply = within("a kick", client.kick(request)).await.unwrap();
     reply.into_inner().kicked
 }

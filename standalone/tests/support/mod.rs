@@ -4,10 +4,12 @@
 //! - [`client`]: a goim client; [`wire`]: its bytes on either door
 //! - [`script`]: programs in other languages
 //! - [`http`]: pushes over goim's HTTP API; [`grpc`]: pushes over goim's and this project's gRPC
+//! - [`metrics`]: what a monitor shows
 
 pub mod client;
 pub mod grpc;
 pub mod http;
+pub mod metrics;
 pub mod process;
 pub mod script;
 pub mod server;

@@ -22,8 +22,10 @@ const ADDRESSES: [&str; 5] = [
     "logic.httpServer.addr",
 ];
 
-/// Time limits that a busy machine keeps.
-const LIMITS: [&str; 2] = [
+/// Time limits that a busy machine keeps, and free ports for the monitors.
+const SETTINGS: [&str; 4] = [
+    "comet.monitor.addrs=127.0.0.1:0",
+    "logic.monitor.addrs=127.0.0.1:0",
     "comet.rpcClient.timeout=1m",
     "comet.protocol.handshakeTimeout=1m",
 ];
@@ -80,7 +82,7 @@ impl Process {
         for (key, address) in ADDRESSES.iter().zip(addresses) {
             command.arg("--set").arg(format!("{key}={address}"));
         }
-        for setting in LIMITS.iter().chain(settings) {
+        for setting in SETTINGS.iter().chain(settings) {
             command.arg("--set").arg(setting);
         }
         let mut child = command

@@ -85,8 +85,7 @@ impl SecondComet {
         "second".clone_into(&mut config.env.host);
         config.logic.addresses = vec![server.standalone.logic.grpc_addr().to_string()];
         let end = CancellationToken::new();
-        let mut registry = Registry::default();
-        let comet = Comet::start(&config, Router::new(), &mut registry, end.clone());
+        let comet = Comet::start(&config, Router::new(), Registry::default(), end.clone());
         let comet = comet.await.unwrap();
         let readiness = comet.readiness();
         until("comet is registered", || readiness.report().is_ok()).await;
@@ -115,6 +114,7 @@ pub fn config() -> Config {
     config.comet.tcp.bind = vec![any()];
     config.comet.websocket.bind = vec![any()];
     config.comet.rpc_server.addr = any();
+    config.comet.monitor.addrs = vec![any()];
     config.comet.logic.renew = Human::millis(50);
     config.comet.rpc_client.timeout = Human::secs(60);
     config.comet.protocol.handshake_timeout = Human::secs(60);
@@ -123,6 +123,7 @@ pub fn config() -> Config {
     config.logic.rpc_server.timeout = Human::secs(60);
     config.logic.rpc_client.timeout = Human::secs(60);
     config.logic.http_server.addr = any();
+    config.logic.monitor.addrs = vec![any()];
     config
 }
 

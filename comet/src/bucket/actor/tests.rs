@@ -65,6 +65,7 @@ impl Stage {
                 limits,
                 metrics: Arc::clone(&metrics),
                 clock,
+                whitelist: Arc::default(),
             }),
             metrics,
             rooms,
@@ -194,6 +195,7 @@ async fn every_outcome_is_counted_once_and_told() {
     let outcome = outcome.try_recv().unwrap();
     let counts = Counts {
         taken: 1,
+        written: 0,
         absent: 1,
         filtered: 0,
         full: 1,
@@ -375,7 +377,9 @@ async fn a_paced_slice_says_where_the_next_one_starts() {
             .try_send(Single::Some { slice, next })
             .unwrap();
         stage.rest();
-        from = answer.try_recv().unwrap();
+        let (counts, next) = answer.try_recv().unwrap();
+        assert!(counts.taken <= 2);
+        from = next;
         slices += 1;
     }
     assert!(slices >= 2);

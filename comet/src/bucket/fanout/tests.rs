@@ -178,7 +178,9 @@ fn every_push_inside_a_join_has_its_outcome() {
     assert_eq!(running.serve(&mut members, 10), (0, true));
     assert!(one.try_recv().is_err());
     assert_eq!(running.messages(), 2);
-    running.finish();
+    let metrics = Metrics::default();
+    running.finish(&metrics);
+    assert_eq!(metrics.nobody.get(), 2);
     assert_eq!(one.try_recv().unwrap(), Outcome::default());
     assert_eq!(two.try_recv().unwrap(), Outcome::default());
 }

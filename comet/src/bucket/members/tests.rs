@@ -83,6 +83,7 @@ fn context() -> Arc<ChannelContext> {
         },
         metrics: Arc::default(),
         clock: Clock::start(),
+        whitelist: Arc::default(),
     })
 }
 

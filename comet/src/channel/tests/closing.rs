@@ -45,7 +45,7 @@ async fn after_queue_delivers_everything_first() {
         let sent = [(0, LARGE), (1, 10), (2, 10)];
         let raw_or_not: Vec<Got> = got
             .into_iter()
-            .filter(|got| !matches!(got, Got::Proto(protocol::op::RAW, ..)))
+            .filter(|got| !matches!(got, Got::Proto(op::RAW, ..)))
             .collect();
         match door {
             Door::Tcp => assert_eq!(raw_or_not, sent.map(|(seq, len)| Got::Proto(MSG, seq, len))),

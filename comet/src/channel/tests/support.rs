@@ -53,6 +53,7 @@ pub(super) fn context(limits: Limits) -> (Arc<ChannelContext>, Arc<Metrics>) {
         limits,
         metrics: Arc::clone(&metrics),
         clock: Clock::start(),
+        whitelist: Arc::default(),
     };
     (Arc::new(context), metrics)
 }
@@ -127,7 +128,7 @@ impl Peer {
     pub(super) async fn stalled(door: Door, limits: Limits) -> (Channel, Self) {
         let (channel, peer) = Self::pair(door, limits).await;
         assert_eq!(channel.push(&message(0, LARGE)), Pushed::Queued);
-        assert_eq!(peer.metrics.writes.get(), 1, "nothing was written");
+        assert_eq!(peer.metrics.writes.count(), 1, "nothing was written");
         (channel, peer)
     }
 

@@ -220,7 +220,8 @@ async fn launch(
     };
     let mut command = Command::new(binaries::path(program));
     let grpc = format!("rpcServer.addr={}", at.grpc);
-    for setting in settings.iter().chain(&own).chain([&grpc]) {
+    let monitor = "monitor.addrs=127.0.0.1:0".to_owned();
+    for setting in settings.iter().chain(&own).chain([&grpc, &monitor]) {
         command.arg("--set").arg(setting);
     }
     let mut child = command
