@@ -3,7 +3,10 @@
 mod checks;
 mod defaults;
 
-use common::config::{Human, Spec};
+use common::{
+    config::{Human, Spec},
+    listen::Callers,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::FullPolicy;
@@ -80,7 +83,7 @@ pub struct Config {
     pub bucket: Bucket,
     /// The push service: goim's `Comet` and `comet.v1` over gRPC.
     pub rpc_server: RpcServer,
-    /// Calls to logic: time limits, as goim's section of this name.
+    /// How logic is called: goim's section of this name.
     pub rpc_client: RpcClient,
     /// Where logic is, and what is asked of it.
     pub logic: Logic,
@@ -94,6 +97,13 @@ pub struct Config {
 
 /// The monitor, on goim's keys of its first version.
 pub type Monitor = common::monitor::Config<3110>;
+
+impl RpcServer {
+    /// How it knows who calls it.
+    pub fn callers(&self) -> Callers {
+        Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
+    }
+}
 
 /// Who this comet is. goim's environment variables and flags of the same names set these too.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -222,6 +232,8 @@ pub struct Bucket {
 pub struct RpcServer {
     /// Where it listens.
     pub addr: String,
+    /// A file of bearer tokens, of which callers must show one; empty: they need none.
+    pub token_file: String,
     /// Whether it may listen beyond loopback although its callers show no proof of who they are.
     #[serde(alias = "allow_unauthenticated")]
     pub allow_unauthenticated: bool,
@@ -233,7 +245,7 @@ pub struct RpcServer {
     pub max_streams: u32,
 }
 
-/// Time limits of calls to logic.
+/// How logic is called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RpcClient {
@@ -241,6 +253,8 @@ pub struct RpcClient {
     pub dial: Human,
     /// One call, over all addresses that it tries.
     pub timeout: Human,
+    /// A file of bearer tokens, of which logic is shown the first; empty: none.
+    pub token_file: String,
 }
 
 /// Logic.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use common::{health, incoming::Incoming, readiness::Readiness};
+use common::{bearer::Guard, health, incoming::Incoming, readiness::Readiness};
 use protocol::grpc::{
     DESCRIPTORS, comet::v1::comet_server::CometServer as CometV1Server,
     goim::comet::comet_server::CometServer,
@@ -25,9 +25,10 @@ const WINDOW: u32 = 16 << 20;
 const KEEPALIVE: Duration = Duration::from_mins(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves until `shutdown`.
+/// Serves those whom `guard` lets pass, until `shutdown`.
 pub(crate) async fn serve(
     listener: TcpListener,
+    guard: Guard,
     pusher: Arc<Pusher>,
     readiness: &Readiness,
     config: &RpcServer,
@@ -58,6 +59,7 @@ pub(crate) async fn serve(
         .initial_connection_window_size(WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(guard)
         .add_service(goim)
         .add_service(v1)
         .add_service(health_service)

@@ -121,7 +121,7 @@ fn start(flags: Flags) -> anyhow::Result<()> {
     let Loaded { config, warnings } = config::load::<Config>(&SPEC, &flags.sources())?;
     if health {
         let server = &config.rpc_server;
-        health::check(&server.addr, server.allow_unauthenticated)?;
+        health::check(&server.addr, server.callers())?;
         println!("ready");
         return Ok(());
     }

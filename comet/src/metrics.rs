@@ -52,6 +52,7 @@ pub struct Metrics {
     pub pushed: Seconds,
     /// Sampled: from the first message or answer that waits for a connection until nothing waits.
     pub backlogs: Seconds,
+    rpc_refusals: Family<ReasonLabel, Counter>,
     logic_calls: Family<CallLabel, Counter>,
     logic_times: Family<NameLabel, Seconds>,
     /// Disconnects that logic was never told of.
@@ -187,6 +188,8 @@ impl Metrics {
 
     fn register_logic(&self, registry: &mut Registry) {
         let mut add = Adder(registry);
+        let help = "gRPC calls refused before they were looked at, by reason";
+        add.metric("rpc_refusals", help, &self.rpc_refusals);
         let help = "Calls to logic, by result";
         add.metric("logic_calls", help, &self.logic_calls);
         add.seconds("logic_call", "Time of calls to logic", &self.logic_times);
@@ -286,6 +289,12 @@ impl Metrics {
     /// Messages that were taken and not delivered: the reason of the close, or `oldest`.
     pub fn lost(&self, reason: &'static str) -> Counter {
         self.lost.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// gRPC calls whose callers did not show who they are: `no_token`, `wrong_token`.
+    pub fn rpc_refusals(&self, reason: &'static str) -> Counter {
+        self.rpc_refusals
+            .get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// Calls to logic, by their result: `ok`, `unavailable`, `timeout`, `refused`.

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use axum::Router;
 use common::{
+    bearer::{self, Credential, Tokens},
     listen::{self, ListenOptions},
     monitor::{Monitor, Monitoring},
     readiness::{Latch, Readiness},
@@ -75,6 +76,9 @@ impl Comet {
         let metrics = Arc::new(Metrics::register(&mut registry));
         let whitelist =
             Whitelist::open(&config.whitelist, &metrics).context("whitelist.whiteLog")?;
+        let guard = guard(config, &metrics)?;
+        let credential = Credential::configured(&config.rpc_client.token_file);
+        let credential = credential.context("rpcClient.tokenFile")?;
         let readiness = Readiness::default();
         let logic_answers = readiness.latch("logic");
         let server = server_name(config)?;
@@ -83,6 +87,7 @@ impl Comet {
             config,
             server.clone(),
             epoch,
+            credential,
             Arc::clone(&metrics),
             shutdown.clone(),
         );
@@ -90,7 +95,7 @@ impl Comet {
         let gateway = Arc::new(Gateway::start(config, logic, metrics, whitelist, stop));
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
         let (server_config, stop) = (&config.rpc_server, shutdown.clone());
-        grpc::serve(grpc, pusher, &readiness, server_config, stop).await?;
+        grpc::serve(grpc, guard, pusher, &readiness, server_config, stop).await?;
         monitor::register(&mut registry, &gateway);
         let stop = shutdown.clone();
         let monitoring = monitor.serve(registry, readiness.clone(), "comet", stop)?;
@@ -310,11 +315,24 @@ fn flash_binds(config: &Config) -> &[String] {
 
 fn bind_grpc(config: &Config) -> anyhow::Result<TcpListener> {
     let addr = listen::parse_bind(&config.rpc_server.addr).context("rpcServer.addr")?;
-    let (addr, notice) = listen::guard(addr, config.rpc_server.allow_unauthenticated);
+    let (addr, notice) = listen::guard(addr, config.rpc_server.callers());
     if let Some(notice) = notice {
         tracing::warn!("rpcServer.addr: {notice}");
     }
     listen::bind(addr, &ListenOptions::default()).context("rpcServer.addr")
+}
+
+/// What asks the callers of its gRPC for their tokens.
+fn guard(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<bearer::Guard> {
+    let tokens = Tokens::configured(&config.rpc_server.token_file);
+    let metrics = Arc::clone(metrics);
+    let refused = move |refused: bearer::Refused| {
+        metrics.rpc_refusals(refused.label()).inc();
+    };
+    Ok(bearer::Guard::new(
+        tokens.context("rpcServer.tokenFile")?,
+        refused,
+    ))
 }
 
 fn local_addrs(listeners: &[TcpListener]) -> anyhow::Result<Vec<SocketAddr>> {

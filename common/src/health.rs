@@ -17,7 +17,7 @@ use tonic_health::{
 };
 
 use crate::{
-    listen::{self, BindAddressError},
+    listen::{self, BindAddressError, Callers},
     readiness::Readiness,
 };
 
@@ -73,8 +73,8 @@ pub async fn announce(
 }
 
 /// Asks the process whose configuration has a gRPC service on `bind` whether it is ready. Blocks for 3 s at most.
-pub fn check(bind: &str, allow_unauthenticated: bool) -> Result<(), NotReady> {
-    let (addr, _) = listen::guard(listen::parse_bind(bind)?, allow_unauthenticated);
+pub fn check(bind: &str, callers: Callers) -> Result<(), NotReady> {
+    let (addr, _) = listen::guard(listen::parse_bind(bind)?, callers);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

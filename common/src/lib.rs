@@ -5,6 +5,7 @@
 //! - [`config`]: one loader for all programs: TOML file, then environment, then `--set`
 //! - [`listen`]: addresses, listening sockets, exposure of unauthenticated services, the accept loop
 //! - [`incoming`]: a gRPC server's connections, bounded in number
+//! - [`watched`]: files that are read again when they change; [`bearer`]: tokens between services
 //! - [`telemetry`]: logs, as text on a terminal and as JSON otherwise
 //! - [`shutdown`]: signals as a cancellation token
 //! - [`backoff`]: growing, jittered delays between attempts
@@ -15,6 +16,7 @@
 //! - [`version`]: what `--version` says
 
 pub mod backoff;
+pub mod bearer;
 pub mod config;
 pub mod files;
 pub mod health;
@@ -28,5 +30,6 @@ pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
 pub mod version;
+pub mod watched;
 
 mod nearest;

@@ -98,16 +98,38 @@ pub fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")))
 }
 
-/// Where a service without tokens or mutual TLS listens: on the loopback address unless that is overruled.
+/// How a service knows who calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callers {
+    /// It asks for a token or a certificate.
+    Proven,
+    /// It does not ask, and the operator allows that.
+    Anyone,
+    /// It does not ask: only this machine may call.
+    Local,
+}
+
+impl Callers {
+    /// Those of a service that asks for a proof or does not, and of its key `allowUnauthenticated`.
+    pub const fn of(asks: bool, allow_unauthenticated: bool) -> Self {
+        match (asks, allow_unauthenticated) {
+            (true, _) => Self::Proven,
+            (false, true) => Self::Anyone,
+            (false, false) => Self::Local,
+        }
+    }
+}
+
+/// Where a service listens: as it should, or on the loopback address when it cannot tell who calls.
 ///
-/// An address that others can reach keeps its port and becomes `127.0.0.1`, or `::1` for one IPv6 address in
-/// particular, with a text that says so and how to change it. With `allow_unauthenticated` it stays, and the text is a
-/// warning. A loopback address needs no text.
-pub fn guard(addr: SocketAddr, allow_unauthenticated: bool) -> (SocketAddr, Option<String>) {
-    if addr.ip().to_canonical().is_loopback() {
+/// For [`Callers::Local`], an address that others can reach keeps its port and becomes `127.0.0.1`, or `::1` for one IPv6
+/// address in particular, with a text that says so and how to change it. For [`Callers::Anyone`] it stays, and the text is a
+/// warning. A loopback address, and callers that prove who they are, need no text.
+pub fn guard(addr: SocketAddr, callers: Callers) -> (SocketAddr, Option<String>) {
+    if callers == Callers::Proven || addr.ip().to_canonical().is_loopback() {
         return (addr, None);
     }
-    if allow_unauthenticated {
+    if callers == Callers::Anyone {
         let text = format!(
             "ANYONE WHO CAN REACH {addr} CAN USE THIS SERVICE: it does not ask its callers who they are, and \
              allowUnauthenticated is true; only a private network may lead there"

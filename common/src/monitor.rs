@@ -29,7 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use self::config::Config;
 use self::process::Process;
 use crate::{
-    listen::{self, BindAddressError, ListenOptions},
+    listen::{self, BindAddressError, Callers, ListenOptions},
     readiness::Readiness,
     same_site,
     serve::{MIN_HEAD, ServeLimits, serve},
@@ -82,7 +82,8 @@ impl Monitor {
         let addrs = config.addrs.iter().filter(|_| config.open);
         let bind = |addr: &String| {
             let addr = listen::parse_bind(addr)?;
-            let (addr, notice) = listen::guard(addr, config.allow_unauthenticated);
+            let callers = Callers::of(false, config.allow_unauthenticated);
+            let (addr, notice) = listen::guard(addr, callers);
             if let Some(notice) = notice {
                 tracing::warn!("monitor.addrs: {notice}");
             }

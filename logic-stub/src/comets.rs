@@ -224,6 +224,8 @@ impl Comet {
 mod tests {
     use std::time::Duration;
 
+    use common::bearer::Credential;
+
     use super::*;
     use crate::{
         clock::Clock,
@@ -258,6 +260,7 @@ mod tests {
             Lanes::new(
                 config::Lanes::default(),
                 config::RpcClient::default(),
+                Credential::default(),
                 Arc::default(),
             ),
         );

@@ -5,7 +5,10 @@ mod defaults;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use common::config::{Human, Spec};
+use common::{
+    config::{Human, Spec},
+    listen::Callers,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::sessions::{
@@ -94,7 +97,9 @@ pub type Monitor = common::monitor::Config<3120>;
 pub struct RpcServer {
     /// Address to listen on.
     pub addr: String,
-    /// Whether others than this machine may call. Without it the service listens on loopback only.
+    /// A file of bearer tokens, of which callers must show one; empty: they need none.
+    pub token_file: String,
+    /// Whether others than this machine may call without a token. Without either the service listens on loopback only.
     pub allow_unauthenticated: bool,
     /// Longest time for one call, after which the caller gets `DEADLINE_EXCEEDED`.
     pub timeout: Human,
@@ -115,6 +120,8 @@ pub struct RpcServer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct RpcClient {
+    /// A file of bearer tokens, of which comets are shown the first; empty: none.
+    pub token_file: String,
     /// Longest time for a connection to come about.
     pub dial: Human,
     /// Longest time without an answer while one is owed. A comet whose inboxes are full lets each push wait first.
@@ -167,7 +174,9 @@ pub struct Lanes {
 pub struct HttpServer {
     /// Address to listen on.
     pub addr: String,
-    /// Whether others than this machine may push. Without it the service listens on loopback only.
+    /// A file of bearer tokens, of which pushers must show one; empty: they need none.
+    pub token_file: String,
+    /// Whether others than this machine may push without a token. Without either the service listens on loopback only.
     pub allow_unauthenticated: bool,
     /// Longest time for a request's head, counted from the end of the answer before it, and again for its body. Pushers keep
     /// connections for later pushes: a short time closes them in between.
@@ -388,6 +397,20 @@ impl Config {
             max_sessions: self.sessions.max,
             max_comets: self.comets.max,
         }
+    }
+}
+
+impl RpcServer {
+    /// How it knows who calls it.
+    pub fn callers(&self) -> Callers {
+        Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
+    }
+}
+
+impl HttpServer {
+    /// How it knows who calls it.
+    pub fn callers(&self) -> Callers {
+        Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
     }
 }
 

@@ -4,7 +4,7 @@ mod counted;
 
 use std::{net::IpAddr, sync::Arc};
 
-use common::{health, incoming::Incoming, readiness::Readiness};
+use common::{bearer::Guard, health, incoming::Incoming, readiness::Readiness};
 use protocol::grpc::goim::logic::{
     CometInfo, ConnectReply, ConnectReq, ConnectionRef, DisconnectReply, DisconnectReq,
     HeartbeatReply, HeartbeatReq, NodesReply, NodesReq, OnlineReply, OnlineReq, ReceiveReply,
@@ -65,6 +65,10 @@ pub async fn serve(
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(config.max_message)
         .max_encoding_message_size(config.max_message);
+    let metrics = Arc::clone(&logic.metrics);
+    let guard = Guard::new(logic.access.callers.clone(), move |refused| {
+        metrics.rpc_refusals(refused.label()).inc();
+    });
     Server::builder()
         .timeout(config.timeout.get())
         .max_concurrent_streams(config.max_streams)
@@ -74,6 +78,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(config.keep_alive_timeout.get()))
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
+        .layer(guard)
         .add_service(service)
         .add_service(health_service)
         .add_optional_service(reflection_v1)

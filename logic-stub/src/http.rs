@@ -2,7 +2,8 @@
 //! `POST /comet/kick/*`, `GET /comet/sessions`, `/comet/whitelist`.
 //!
 //! Every answer, also one of an error, is HTTP 200 with `{"code":0,"message":"","data":..}`; only an unknown path (404), a
-//! wrong method (405) and a request of another site's page (403) have a status of their own beside it.
+//! wrong method (405), a request of another site's page (403) and one without a token that is wanted (401) have a status of their
+//! own beside it.
 
 mod kick;
 mod nodes;
@@ -25,7 +26,7 @@ use axum::{
 use common::same_site;
 
 use crate::logic::Logic;
-use reply::{Reply, foreign_site, not_allowed, not_found};
+use reply::{Reply, foreign_site, not_allowed, not_found, unauthenticated};
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -66,6 +67,28 @@ pub fn from_this_machine(router: Router) -> Router {
             foreign_site().await
         }
     }))
+}
+
+/// Refuses whoever shows none of the API's tokens, where it has some.
+pub fn for_bearers(router: Router, logic: &Logic) -> Router {
+    let Some(tokens) = logic.access.pushers.clone() else {
+        return router;
+    };
+    let metrics = Arc::clone(&logic.metrics);
+    let ask = move |request: Request, next: Next| {
+        let checked = tokens.check(request.headers());
+        let metrics = Arc::clone(&metrics);
+        async move {
+            match checked {
+                Ok(()) => next.run(request).await,
+                Err(refused) => {
+                    metrics.api_refusals(refused.label()).inc();
+                    unauthenticated(refused)
+                }
+            }
+        }
+    };
+    router.route_layer(middleware::from_fn(ask))
 }
 
 /// The whole API, with its own 404.

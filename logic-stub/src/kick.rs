@@ -30,7 +30,7 @@ use protocol::{
 use serde::Serialize;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use crate::{
     comets::{Comet, Comets, Known},
@@ -309,21 +309,22 @@ pub(crate) async fn call(
     deadline: Instant,
     limits: &Limits,
 ) -> Result<KickReply, Failure> {
-    let mut client = client(comet, limits)?;
+    let (mut client, request) = client(comet, request, limits)?;
     answer(client.kick(request), deadline, limits).await
 }
 
-/// The way of calls to a comet beside its lane.
-pub(crate) fn client(
+/// The way of a call to a comet beside its lane, and the request for it, which shows the comet who calls.
+pub(crate) fn client<T>(
     comet: Option<&Arc<Comet>>,
+    message: T,
     limits: &Limits,
-) -> Result<CometClient<Channel>, Failure> {
+) -> Result<(CometClient<Channel>, Request<T>), Failure> {
     let comet = comet.ok_or(Failure::NotKnown)?;
     let lane = comet.lane.as_ref().ok_or(Failure::NoAddress)?;
-    let client = CometClient::new(lane.calls());
-    Ok(client
+    let client = CometClient::new(lane.calls())
         .max_decoding_message_size(limits.max_message)
-        .max_encoding_message_size(limits.max_message))
+        .max_encoding_message_size(limits.max_message);
+    Ok((client, lane.request(message)))
 }
 
 /// Waits for a comet's answer.

@@ -25,10 +25,14 @@ use std::{
     sync::{Arc, atomic::AtomicU64, atomic::Ordering},
 };
 
+use common::bearer::Credential;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
 
 pub use self::{
     queue::Refused,
@@ -59,6 +63,7 @@ pub struct Lanes(Arc<Setup>);
 struct Setup {
     config: config::Lanes,
     client: config::RpcClient,
+    credential: Credential,
     metrics: Arc<Metrics>,
     /// Names this process's life in positions.
     process: String,
@@ -80,11 +85,17 @@ pub struct Reservation<'a> {
 }
 
 impl Lanes {
-    /// Lanes that are bounded by `config`, call by `client`, and count in `metrics`.
-    pub fn new(config: config::Lanes, client: config::RpcClient, metrics: Arc<Metrics>) -> Self {
+    /// Lanes that are bounded by `config`, call by `client`, show `credential`, and count in `metrics`.
+    pub fn new(
+        config: config::Lanes,
+        client: config::RpcClient,
+        credential: Credential,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self(Arc::new(Setup {
             config,
             client,
+            credential,
             metrics,
             process: uuid::Uuid::now_v7().simple().to_string(),
             generations: AtomicU64::new(1),
@@ -175,6 +186,11 @@ impl Lane {
         let mut calls = self.0.calls.lock();
         let connect = || self.0.endpoint.lock().connect_lazy();
         calls.get_or_insert_with(connect).clone()
+    }
+
+    /// A request for one of these calls, with what shows the comet who calls.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        self.0.setup.credential.request(message)
     }
 
     /// From now on the comet is reached here.

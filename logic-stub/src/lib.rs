@@ -12,8 +12,10 @@
 //! - [`grpc`]: goim's service for comets
 //! - [`http`]: goim's API for pushers
 //! - [`metrics`]: what is counted; `monitor`: what is shown beside that
+//! - [`access`]: who may call
 //! - [`config`], [`clock`]: arguments of all that
 
+pub mod access;
 pub mod business;
 pub mod clock;
 pub mod comets;

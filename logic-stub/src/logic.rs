@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 use protocol::grpc::goim::logic::{Backoff, NodesReply};
 
 use crate::{
+    access::Access,
     business::Business,
     comets::Comets,
     config::Config,
@@ -24,6 +25,8 @@ const PLATFORM_WEB: &str = "web";
 pub struct Logic {
     /// How it is configured.
     pub config: Config,
+    /// Who may call, and what comets are shown.
+    pub access: Access,
     /// Where clients are.
     pub sessions: Arc<dyn Sessions>,
     /// Which comets there are.
@@ -49,6 +52,7 @@ impl Logic {
     /// Must be called in a tokio runtime.
     pub fn new(
         config: Config,
+        access: Access,
         sessions: Arc<dyn Sessions>,
         business: Arc<dyn Business>,
         metrics: Arc<Metrics>,
@@ -56,6 +60,7 @@ impl Logic {
         let lanes = Lanes::new(
             config.lanes.clone(),
             config.rpc_client.clone(),
+            access.credential.clone(),
             Arc::clone(&metrics),
         );
         let comets = Arc::new(Comets::new(Arc::clone(&sessions), &config.comets, lanes));
@@ -88,6 +93,7 @@ impl Logic {
         let balancer = Balancer::default();
         Self {
             config,
+            access,
             sessions,
             comets,
             pusher,

@@ -57,7 +57,7 @@ fn run(mut flags: Flags) -> anyhow::Result<()> {
     }
     if flags.health {
         let server = &config.rpc_server;
-        health::check(&server.addr, server.allow_unauthenticated)?;
+        health::check(&server.addr, server.callers())?;
         println!("ready");
         return Ok(());
     }

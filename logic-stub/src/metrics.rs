@@ -40,6 +40,8 @@ pub struct Metrics {
     times: Family<CallLabel, Seconds>,
     kicked: Family<ReasonLabel, Counter>,
     lost_kicks: Family<ReasonLabel, Counter>,
+    rpc_refusals: Family<ReasonLabel, Counter>,
+    api_refusals: Family<ReasonLabel, Counter>,
     /// Logins that were refused since the user had as many connections as may be.
     pub refused_logins: Counter,
 }
@@ -115,6 +117,10 @@ impl Metrics {
         add.metric("kicked", help, &self.kicked);
         let help = "Connections that should have been closed and were not, by reason";
         add.metric("kicks_lost", help, &self.lost_kicks);
+        let help = "gRPC calls refused before they were looked at, by reason";
+        add.metric("rpc_refusals", help, &self.rpc_refusals);
+        let help = "HTTP requests refused before they were looked at, by reason";
+        add.metric("api_refusals", help, &self.api_refusals);
         let help = "Logins beyond the bound of a user's connections";
         add.metric("logins_refused", help, &self.refused_logins);
     }
@@ -158,6 +164,18 @@ impl Metrics {
     /// `no_connection`, `full`, `stopped`; and users whose connections could not be counted: `store`.
     pub fn lost_kicks(&self, reason: &'static str) -> Counter {
         self.lost_kicks.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// gRPC calls whose callers did not show who they are: `no_token`, `wrong_token`.
+    pub fn rpc_refusals(&self, reason: &'static str) -> Counter {
+        self.rpc_refusals
+            .get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// HTTP requests that may not be made: `no_token`, `wrong_token`.
+    pub fn api_refusals(&self, reason: &'static str) -> Counter {
+        self.api_refusals
+            .get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// A comet that is gone has no depth.

@@ -4,7 +4,7 @@ use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use common::{
-    listen::{self, BindAddressError, ListenOptions},
+    listen::{self, BindAddressError, Callers, ListenOptions},
     monitor::{Monitor, MonitorError, Monitoring},
     readiness::{Latch, Readiness},
     serve::{ServeLimits, serve},
@@ -15,6 +15,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{Access, AccessError},
     business::{Business, GoimBusiness},
     clock::Clock,
     config::Config,
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The monitor's address is none, or cannot be listened on.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
+    /// A file of tokens cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The configuration's Redis is none.
     #[error("redis: {0}")]
     Place(#[from] PlaceError),
@@ -103,9 +107,10 @@ impl LogicStub {
         self.monitoring.addrs()
     }
 
-    /// goim's HTTP API, to be mounted beside other routes. It answers 405 itself and leaves 404 to the whole.
+    /// goim's HTTP API, to be mounted beside other routes. It asks for a token where the configuration has tokens for it,
+    /// answers 405 itself and leaves 404 to the whole.
     pub fn http_router(&self) -> Router {
-        http::routes(Arc::clone(&self.logic))
+        http::for_bearers(http::routes(Arc::clone(&self.logic)), &self.logic)
     }
 
     /// Whether it is ready to serve, and why not: it is while its store answers.
@@ -161,7 +166,7 @@ impl Builder {
         self
     }
 
-    /// Other routes for the HTTP address, such as a page. They must not have a fallback.
+    /// Other routes for the HTTP address, such as a page, for those who may call the API. They must not have a fallback.
     #[must_use]
     pub fn routes(mut self, routes: Router) -> Self {
         self.routes = routes;
@@ -180,11 +185,11 @@ impl Builder {
         } = self;
         let (grpc_listener, grpc_addr) = {
             let server = &config.rpc_server;
-            bind("rpcServer", &server.addr, server.allow_unauthenticated)?
+            bind("rpcServer", &server.addr, server.callers())?
         };
         let (http_listener, http_addr) = {
             let server = &config.http_server;
-            bind("httpServer", &server.addr, server.allow_unauthenticated)?
+            bind("httpServer", &server.addr, server.callers())?
         };
         let monitor = Monitor::bind(&config.monitor)?;
         let sessions = match (sessions, config.store_place()?) {
@@ -193,12 +198,16 @@ impl Builder {
             (None, None) => memory(&config, clock, &shutdown),
         };
         let metrics = Arc::new(Metrics::register(&mut registry));
-        let logic = Arc::new(Logic::new(config, sessions, business, metrics));
+        let access = Access::open(&config)?;
+        let logic = Logic::new(config, access, sessions, business, metrics);
+        let logic = Arc::new(logic);
         monitor::register(&mut registry, &logic);
-        let mut router = http::router(Arc::clone(&logic)).merge(routes);
-        if !logic.config.http_server.allow_unauthenticated {
-            router = http::from_this_machine(router);
-        }
+        let router = http::router(Arc::clone(&logic)).merge(routes);
+        let router = match logic.config.http_server.callers() {
+            Callers::Proven => http::for_bearers(router, &logic),
+            Callers::Local => http::from_this_machine(router),
+            Callers::Anyone => router,
+        };
         let readiness = Readiness::default();
         let store_answers = readiness.latch("store");
         let (shown, stop) = (readiness.clone(), shutdown.clone());
@@ -286,9 +295,9 @@ impl Serving {
 fn bind(
     section: &str,
     addr: &str,
-    allow_unauthenticated: bool,
+    callers: Callers,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let (addr, warning) = listen::guard(listen::parse_bind(addr)?, allow_unauthenticated);
+    let (addr, warning) = listen::guard(listen::parse_bind(addr)?, callers);
     if let Some(warning) = warning {
         tracing::warn!("{section}: {warning}");
     }

@@ -65,7 +65,7 @@ impl Whitelists {
             let request = request.clone();
             async move {
                 let calling = async {
-                    let mut client = client(Some(comet), &self.limits)?;
+                    let (mut client, request) = client(Some(comet), request, &self.limits)?;
                     answer(client.whitelist(request), deadline, &self.limits).await
                 };
                 (name.as_ref().to_owned(), calling.await)

@@ -48,7 +48,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     if flags.health {
         // Comet is ready when logic answers, and logic answers when its store does.
         let server = &config.comet.rpc_server;
-        health::check(&server.addr, server.allow_unauthenticated)?;
+        health::check(&server.addr, server.callers())?;
         println!("ready");
         return Ok(());
     }

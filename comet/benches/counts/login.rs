@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc, thread};
 use comet::{
     Config, connection, gateway::Gateway, logic::Logic, metrics::Metrics, whitelist::Whitelist,
 };
+use common::bearer::Credential;
 use protocol::{
     HEADER_LEN, Header,
     grpc::goim::logic::{
@@ -67,7 +68,14 @@ fn start_gateway(logic: SocketAddr) -> Arc<Gateway> {
     let metrics = Arc::new(Metrics::default());
     let stop = CancellationToken::new();
     let name = "bench".to_owned();
-    let logic = Logic::start(&config, name, 1, Arc::clone(&metrics), stop.clone());
+    let logic = Logic::start(
+        &config,
+        name,
+        1,
+        Credential::default(),
+        Arc::clone(&metrics),
+        stop.clone(),
+    );
     let whitelist = Whitelist::default();
     Arc::new(Gateway::start(&config, logic, metrics, whitelist, stop))
 }

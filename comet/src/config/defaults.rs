@@ -95,6 +95,7 @@ impl Default for RpcServer {
     fn default() -> Self {
         Self {
             addr: ":3109".to_owned(),
+            token_file: String::new(),
             allow_unauthenticated: false,
             max_message: 16 << 20,
             max_connections: 1024,
@@ -108,6 +109,7 @@ impl Default for RpcClient {
         Self {
             dial: Human::secs(1),
             timeout: Human::secs(3),
+            token_file: String::new(),
         }
     }
 }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use common::bearer::{self, Credential};
 use protocol::grpc::goim::{
     logic::{
         ConnectReply, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, OnlineReply,
@@ -99,16 +100,19 @@ struct Inner {
     epoch: u64,
     timeout: Duration,
     targets: Targets,
+    credential: Credential,
     metrics: Arc<Metrics>,
     max_message: usize,
 }
 
 impl Logic {
-    /// Begins to look up logic's addresses, until `shutdown`. `server` and `epoch` name this comet.
+    /// Begins to look up logic's addresses, until `shutdown`. `server` and `epoch` name this comet, `credential` is shown with
+    /// each call.
     pub fn start(
         config: &Config,
         server: String,
         epoch: u64,
+        credential: Credential,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Self {
@@ -118,6 +122,7 @@ impl Logic {
             epoch,
             timeout: config.rpc_client.timeout.get(),
             targets,
+            credential,
             metrics,
             max_message: config.rpc_server.max_message,
         }))
@@ -269,7 +274,7 @@ impl Logic {
                 let metrics = &self.0.metrics;
                 metrics.called_logic(name, result, begun.elapsed());
             };
-            let calling = call(client, Request::new(request.clone()));
+            let calling = call(client, self.0.credential.request(request.clone()));
             let answer = timeout_at(share(deadline, shares), calling).await;
             target.note(answer.as_ref().is_ok_and(is_answer));
             let (result, why, may_be_taken) = match answer {
@@ -322,9 +327,12 @@ fn is_answer<A>(answer: &Result<A, Status>) -> bool {
         .map_or_else(|status| status.source().is_none(), |_| true)
 }
 
-/// Whether logic may have got a call that failed: unless there was no connection to it.
+/// Whether logic may have got a call that failed: unless there was no connection to it, or it wants another token.
 fn may_be_taken(status: &Status) -> bool {
     use std::error::Error as _;
+    if bearer::is_refused(status) {
+        return false;
+    }
     let mut source = status.source();
     while let Some(error) = source {
         if error.is::<tonic::ConnectError>() {
@@ -345,14 +353,15 @@ fn refusal(status: &Status) -> CallError {
 }
 
 /// Whether logic itself answered, and would answer the same again. A status that has a source was made on this side, by a
-/// connection that failed.
+/// connection that failed. That logic wants another token is this comet's fault, not its client's: who configures it can mend
+/// that.
 fn is_refusal(status: &Status) -> bool {
     use std::error::Error as _;
     let passing = matches!(
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
     );
-    !passing && status.source().is_none()
+    !passing && status.source().is_none() && !bearer::is_refused(status)
 }
 
 fn describe(status: &Status) -> String {

@@ -7,7 +7,8 @@ fn away(metrics: &Arc<Metrics>) -> Logic {
     config.logic.addresses = vec![listener.local_addr().unwrap().to_string()];
     let metrics = Arc::clone(metrics);
     let shutdown = CancellationToken::new();
-    Logic::start(&config, "comet".to_owned(), 1, metrics, shutdown)
+    let name = "comet".to_owned();
+    Logic::start(&config, name, 1, Credential::default(), metrics, shutdown)
 }
 
 fn session() -> Arc<Session> {
@@ -49,6 +50,8 @@ fn only_what_logic_itself_says_for_good_is_a_refusal() {
     ] {
         assert!(!is_refusal(&Status::new(code, "not now")), "{code:?}");
     }
+    // That is not about the client.
+    assert!(!is_refusal(&Status::from(bearer::Refused::Wrong)));
     let broken = std::io::Error::other("broken");
     assert!(!is_refusal(&Status::from_error(Box::new(broken))));
 }

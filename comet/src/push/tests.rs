@@ -1,6 +1,6 @@
 //! How pushes come into the inboxes of buckets that are served by the test.
 
-use common::config::Human;
+use common::{bearer::Credential, config::Human};
 use protocol::{Meta, RoomId};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,7 @@ fn stage_of(buckets: usize, inbox: usize, wait: Human) -> Stage {
         &config,
         "comet".to_owned(),
         1,
+        Credential::default(),
         Arc::clone(&metrics),
         CancellationToken::new(),
     );

@@ -18,3 +18,4 @@ mod register;
 mod shutdown;
 mod slow_logic;
 mod support;
+mod tokens;

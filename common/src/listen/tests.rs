@@ -112,8 +112,9 @@ fn loopback_addresses_need_no_guard() {
         "[::1]:1",
         "[::ffff:127.0.0.1]:1",
     ] {
-        assert_eq!(guard(addr(text), false), (addr(text), None));
-        assert_eq!(guard(addr(text), true), (addr(text), None));
+        for callers in [Callers::Local, Callers::Anyone, Callers::Proven] {
+            assert_eq!(guard(addr(text), callers), (addr(text), None));
+        }
     }
 }
 
@@ -126,7 +127,7 @@ fn an_unauthenticated_service_is_moved_to_loopback() {
         ("[::ffff:10.0.0.1]:3109", "127.0.0.1:3109"),
         ("[fd00::1]:3109", "[::1]:3109"),
     ] {
-        let (moved, text) = guard(addr(asked), false);
+        let (moved, text) = guard(addr(asked), Callers::Local);
         assert_eq!(moved, addr(given));
         assert_eq!(
             text.unwrap(),
@@ -140,12 +141,22 @@ fn an_unauthenticated_service_is_moved_to_loopback() {
 
 #[test]
 fn an_allowed_exposure_stays_with_a_warning() {
-    let (stays, text) = guard(addr("[::]:3109"), true);
+    let (stays, text) = guard(addr("[::]:3109"), Callers::Anyone);
     assert_eq!(stays, addr("[::]:3109"));
     assert!(
         text.unwrap()
             .starts_with("ANYONE WHO CAN REACH [::]:3109 CAN USE THIS SERVICE")
     );
+}
+
+#[test]
+fn a_service_that_asks_for_proof_stays_without_a_word() {
+    for allowed in [false, true] {
+        let callers = Callers::of(true, allowed);
+        assert_eq!(guard(addr("[::]:3109"), callers), (addr("[::]:3109"), None));
+    }
+    assert_eq!(Callers::of(false, true), Callers::Anyone);
+    assert_eq!(Callers::of(false, false), Callers::Local);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ impl Default for RpcServer {
     fn default() -> Self {
         Self {
             addr: ":3119".to_owned(),
+            token_file: String::new(),
             allow_unauthenticated: false,
             timeout: Human::secs(5),
             keep_alive_interval: Human::secs(60),
@@ -25,6 +26,7 @@ impl Default for RpcServer {
 impl Default for RpcClient {
     fn default() -> Self {
         Self {
+            token_file: String::new(),
             dial: Human::secs(1),
             timeout: Human::secs(5),
             keep_alive_interval: Human::secs(10),
@@ -68,6 +70,7 @@ impl Default for HttpServer {
     fn default() -> Self {
         Self {
             addr: ":3111".to_owned(),
+            token_file: String::new(),
             allow_unauthenticated: false,
             read_timeout: Human::secs(30),
             write_timeout: Human::secs(5),

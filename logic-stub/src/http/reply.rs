@@ -4,6 +4,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use common::bearer::Refused;
 use serde::Serialize;
 
 use crate::{kick::Kicked, lanes::Report, whitelist::Listed};
@@ -125,10 +126,23 @@ pub(super) async fn not_found() -> Response {
 pub(super) async fn foreign_site() -> Response {
     let envelope = Envelope::<()> {
         code: -403,
-        message: "not taken from pages of other sites; httpServer.allowUnauthenticated changes that",
+        message: "not taken from pages of other sites; httpServer.tokenFile or allowUnauthenticated changes that",
         data: None,
     };
     json(StatusCode::FORBIDDEN, &envelope)
+}
+
+/// A request that does not show who makes it.
+pub(super) fn unauthenticated(refused: Refused) -> Response {
+    let envelope = Envelope::<()> {
+        code: -401,
+        message: &refused.to_string(),
+        data: None,
+    };
+    let mut response = json(StatusCode::UNAUTHORIZED, &envelope);
+    let headers = response.headers_mut();
+    headers.insert(header::WWW_AUTHENTICATE, Refused::challenge());
+    response
 }
 
 /// A known path with a wrong method; axum adds the right ones.

@@ -35,7 +35,8 @@ pub(super) async fn serve(
     let (mut stream, outgoing) = Stream::new(lane, held);
     // Before the answer to the call itself: the first messages go with it.
     stream.fill();
-    let mut receipts = match timeout(limit, client.push(ReceiverStream::new(outgoing))).await {
+    let call = lane.setup.credential.request(ReceiverStream::new(outgoing));
+    let mut receipts = match timeout(limit, client.push(call)).await {
         Ok(Ok(opened)) => opened.into_inner(),
         Ok(Err(status)) => return Failure::Status(status),
         Err(_) => return Failure::Silent(limit),

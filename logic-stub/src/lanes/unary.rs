@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use common::bearer::Credential;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use protocol::{
     RoomId,
@@ -79,7 +80,7 @@ async fn round(
         .into_iter()
         .map(|Call { items, request }| {
             lane.setup.metrics.batch(items.len());
-            let answer = call(client.clone(), request, limit);
+            let answer = call(client.clone(), &lane.setup.credential, request, limit);
             async { (items, answer.await) }
         })
         .collect();
@@ -115,14 +116,18 @@ async fn round(
 
 async fn call(
     mut client: CometClient<Channel>,
+    credential: &Credential,
     request: Request,
     limit: Duration,
 ) -> Result<(), Status> {
     let answer = async {
         match request {
-            Request::Keys(request) => client.push_msg(request).await.map(drop),
-            Request::Room(request) => client.broadcast_room(request).await.map(drop),
-            Request::Everyone(request) => client.broadcast(request).await.map(drop),
+            Request::Keys(keys) => client.push_msg(credential.request(keys)).await.map(drop),
+            Request::Room(room) => client
+                .broadcast_room(credential.request(room))
+                .await
+                .map(drop),
+            Request::Everyone(all) => client.broadcast(credential.request(all)).await.map(drop),
         }
     };
     match tokio::time::timeout(limit, answer).await {

@@ -10,7 +10,7 @@
 pub mod lane;
 pub mod store;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use logic_stub::{Builder, Config, LogicStub, metrics::Metrics};
 use protocol::{
@@ -60,6 +60,32 @@ pub async fn until(mut is_so: impl FnMut() -> bool) {
         }
     })
     .await;
+}
+
+/// A file that goes with the test.
+pub struct TempFile(PathBuf);
+
+impl TempFile {
+    pub fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("logic-stub-{name}-{}", std::process::id()));
+        let file = Self(path);
+        file.write(content);
+        file
+    }
+
+    pub fn write(&self, content: &str) {
+        std::fs::write(&self.0, content).unwrap();
+    }
+
+    pub fn path(&self) -> String {
+        self.0.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
 }
 
 /// A logic-stub that ends with the test.

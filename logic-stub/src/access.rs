@@ -1,0 +1,43 @@
+//! Who may call, and what those are shown who are called: the files that the configuration names.
+
+use common::{
+    bearer::{Credential, Tokens},
+    watched::WatchError,
+};
+use thiserror::Error;
+
+use crate::config::Config;
+
+/// The tokens of one logic-stub. Each file is read again when it changes.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Those of which whoever calls the gRPC service shows one; none are asked for without.
+    pub callers: Option<Tokens>,
+    /// Those of which whoever calls the HTTP API shows one; none are asked for without.
+    pub pushers: Option<Tokens>,
+    /// What comets are shown.
+    pub credential: Credential,
+}
+
+/// A file that cannot be used at the start; the operator is at fault.
+#[derive(Debug, Error)]
+#[error("{key}: {error}")]
+pub struct AccessError {
+    key: &'static str,
+    error: WatchError,
+}
+
+impl Access {
+    /// Reads the files. Must be called in a tokio runtime.
+    pub fn open(config: &Config) -> Result<Self, AccessError> {
+        let named = |key| move |error| AccessError { key, error };
+        let callers = Tokens::configured(&config.rpc_server.token_file);
+        let pushers = Tokens::configured(&config.http_server.token_file);
+        let credential = Credential::configured(&config.rpc_client.token_file);
+        Ok(Self {
+            callers: callers.map_err(named("rpcServer.tokenFile"))?,
+            pushers: pushers.map_err(named("httpServer.tokenFile"))?,
+            credential: credential.map_err(named("rpcClient.tokenFile"))?,
+        })
+    }
+}
