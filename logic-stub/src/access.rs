@@ -6,10 +6,13 @@ use common::{
 };
 use thiserror::Error;
 
-use crate::config::Config;
+use crate::{
+    auth::Jwt,
+    config::{AuthMode, Config},
+};
 
-/// The tokens of one logic-stub. Each file is read again when it changes.
-#[derive(Debug, Clone, Default)]
+/// The tokens and keys of one logic-stub. Each file is read again when it changes.
+#[derive(Debug, Default)]
 pub struct Access {
     /// Those of which whoever calls the gRPC service shows one; none are asked for without.
     pub callers: Option<Tokens>,
@@ -17,6 +20,8 @@ pub struct Access {
     pub pushers: Option<Tokens>,
     /// What comets are shown.
     pub credential: Credential,
+    /// What says who a client is; [`crate::Business`] does without.
+    pub clients: Option<Jwt>,
 }
 
 /// A file that cannot be used at the start; the operator is at fault.
@@ -34,7 +39,12 @@ impl Access {
         let callers = Tokens::configured(&config.rpc_server.token_file);
         let pushers = Tokens::configured(&config.http_server.token_file);
         let credential = Credential::configured(&config.rpc_client.token_file);
+        let clients = match config.auth.mode {
+            AuthMode::Open => None,
+            AuthMode::Jwt => Some(Jwt::start(&config.auth).map_err(named("auth"))?),
+        };
         Ok(Self {
+            clients,
             callers: callers.map_err(named("rpcServer.tokenFile"))?,
             pushers: pushers.map_err(named("httpServer.tokenFile"))?,
             credential: credential.map_err(named("rpcClient.tokenFile"))?,

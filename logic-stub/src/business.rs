@@ -12,8 +12,8 @@ use thiserror::Error;
 /// What a product decides for itself. Every method has a default, so that an implementation says only what it wants
 /// otherwise.
 pub trait Business: Send + Sync + 'static {
-    /// Says who a client is. As in goim, the token is believed as it stands unless this is overridden: check a signature or
-    /// the cookie here.
+    /// Says who a client is, where `auth.mode` is `open`. As in goim, the token is believed as it stands unless this is
+    /// overridden: ask a database here, or check the cookie.
     fn authenticate<'a>(
         &'a self,
         request: &'a ConnectReq,

@@ -1,5 +1,6 @@
 //! What can be configured. `docs/configuration.md` lists the keys; the defaults here say why they are what they are.
 
+mod auth;
 mod checks;
 mod defaults;
 
@@ -11,6 +12,7 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::auth::{Auth, AuthMode, Claims};
 use crate::sessions::{
     memory::Limits,
     redis::{Place, PlaceError, Waits},
@@ -67,6 +69,8 @@ pub struct Config {
     pub kick: Kick,
     /// Where pushers call.
     pub http_server: HttpServer,
+    /// Who a client is.
+    pub auth: Auth,
     /// What clients are told about where to connect.
     pub node: Node,
     /// What clients are told about connecting again.

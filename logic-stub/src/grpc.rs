@@ -5,11 +5,14 @@ mod counted;
 use std::{net::IpAddr, sync::Arc};
 
 use common::{bearer::Guard, health, incoming::Incoming, readiness::Readiness};
-use protocol::grpc::goim::logic::{
-    CometInfo, ConnectReply, ConnectReq, ConnectionRef, DisconnectReply, DisconnectReq,
-    HeartbeatReply, HeartbeatReq, NodesReply, NodesReq, OnlineReply, OnlineReq, ReceiveReply,
-    ReceiveReq,
-    logic_server::{self, LogicServer},
+use protocol::{
+    Token,
+    grpc::goim::logic::{
+        CometInfo, ConnectReply, ConnectReq, ConnectionRef, DisconnectReply, DisconnectReq,
+        HeartbeatReply, HeartbeatReq, NodesReply, NodesReq, OnlineReply, OnlineReq, ReceiveReply,
+        ReceiveReq,
+        logic_server::{self, LogicServer},
+    },
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +22,7 @@ use uuid::Uuid;
 use self::counted::Counted;
 use crate::{
     business::Refusal,
-    config::PerMid,
+    config::{Bounds, PerMid},
     logic::Logic,
     sessions::{Client, Holder, LeaseRenewal, RoomCounts, Session, StoreError},
 };
@@ -126,6 +129,39 @@ impl Service {
         })
     }
 
+    /// Who a client is that shows this token.
+    async fn identify(&self, request: &ConnectReq) -> Result<Token, Status> {
+        let Logic {
+            config,
+            business,
+            access,
+            metrics,
+            ..
+        } = &*self.0;
+        let count = |reason| {
+            metrics.refused_logins(reason).inc();
+        };
+        let max = config.limits.token;
+        if request.token.len() > max {
+            count("limits");
+            let words = format!("token: over the limit of {max} bytes");
+            return Err(Status::invalid_argument(words));
+        }
+        let token = match &access.clients {
+            Some(jwt) => jwt.check(&request.token).map_err(|refused| {
+                count(refused.label());
+                // The comet tells its client this text.
+                Status::permission_denied(refused.to_string())
+            })?,
+            None => business.authenticate(request).await.map_err(|refused| {
+                count("open");
+                refusal(refused)
+            })?,
+        };
+        bounded(&token, &config.limits).inspect_err(|_| count("limits"))?;
+        Ok(token)
+    }
+
     async fn renew_lease(&self, server: &str, info: CometInfo) -> Result<bool, Status> {
         let bounds = &self.0.config.limits;
         if info.epoch == 0 {
@@ -205,25 +241,8 @@ impl Service {
 impl logic_server::Logic for Service {
     async fn connect(&self, request: Request<ConnectReq>) -> Answer<ConnectReply> {
         let request = request.into_inner();
-        let Logic {
-            config, business, ..
-        } = &*self.0;
-        let bounds = &config.limits;
-        if request.token.len() > bounds.token {
-            return Err(Status::invalid_argument(format!(
-                "token: over the limit of {} bytes",
-                bounds.token
-            )));
-        }
-        let token = business.authenticate(&request).await.map_err(refusal)?;
-        at_most("the token's room_id", &token.room_id, bounds.room)?;
-        if token.accepts.len() > bounds.accepts {
-            return Err(Status::invalid_argument(format!(
-                "the token's accepts: more than {}",
-                bounds.accepts
-            )));
-        }
-        at_most("the token's platform", &token.platform, bounds.platform)?;
+        let config = &self.0.config;
+        let token = self.identify(&request).await?;
         let key = if token.key.is_empty() {
             new_key(&request)
         } else {
@@ -331,6 +350,19 @@ fn new_key(request: &ConnectReq) -> String {
         None => Uuid::new_v4(),
     };
     key.to_string()
+}
+
+fn bounded(token: &Token, bounds: &Bounds) -> Result<(), Status> {
+    at_most("the token's key", &token.key, bounds.key)?;
+    at_most("the token's room_id", &token.room_id, bounds.room)?;
+    at_most("the token's platform", &token.platform, bounds.platform)?;
+    if token.accepts.len() > bounds.accepts {
+        return Err(Status::invalid_argument(format!(
+            "the token's accepts: more than {}",
+            bounds.accepts
+        )));
+    }
+    Ok(())
 }
 
 fn name(field: &str, value: &str, max: usize) -> Result<(), Status> {

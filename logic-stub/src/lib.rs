@@ -12,10 +12,11 @@
 //! - [`grpc`]: goim's service for comets
 //! - [`http`]: goim's API for pushers
 //! - [`metrics`]: what is counted; `monitor`: what is shown beside that
-//! - [`access`]: who may call
+//! - [`auth`]: who a client is, by a signed token; [`access`]: who may call
 //! - [`config`], [`clock`]: arguments of all that
 
 pub mod access;
+pub mod auth;
 pub mod business;
 pub mod clock;
 pub mod comets;

@@ -108,7 +108,7 @@ impl Logic {
         if others.count() < max {
             return Ok(());
         }
-        self.metrics.refused_logins.inc();
+        self.metrics.refused_logins("per_mid").inc();
         Err(LoginError::Full(max))
     }
 

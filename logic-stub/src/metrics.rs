@@ -42,8 +42,7 @@ pub struct Metrics {
     lost_kicks: Family<ReasonLabel, Counter>,
     rpc_refusals: Family<ReasonLabel, Counter>,
     api_refusals: Family<ReasonLabel, Counter>,
-    /// Logins that were refused since the user had as many connections as may be.
-    pub refused_logins: Counter,
+    refused_logins: Family<ReasonLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -121,7 +120,7 @@ impl Metrics {
         add.metric("rpc_refusals", help, &self.rpc_refusals);
         let help = "HTTP requests refused before they were looked at, by reason";
         add.metric("api_refusals", help, &self.api_refusals);
-        let help = "Logins beyond the bound of a user's connections";
+        let help = "Logins refused, by reason";
         add.metric("logins_refused", help, &self.refused_logins);
     }
 
@@ -164,6 +163,13 @@ impl Metrics {
     /// `no_connection`, `full`, `stopped`; and users whose connections could not be counted: `store`.
     pub fn lost_kicks(&self, reason: &'static str) -> Counter {
         self.lost_kicks.get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// Logins that were refused: `per_mid` beyond the bound of a user's connections, `limits` beyond those of names, `open`
+    /// by what [`crate::Business`] says, and what a JWT lacks: see [`crate::auth::Refused::label`].
+    pub fn refused_logins(&self, reason: &'static str) -> Counter {
+        self.refused_logins
+            .get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// gRPC calls whose callers did not show who they are: `no_token`, `wrong_token`.

@@ -29,6 +29,10 @@ use crate::{
     },
 };
 
+/// What the log says where nothing checks the tokens of clients.
+const OPEN: &str = "client tokens are believed as they stand (auth.mode = \"open\"): whoever reaches a comet can be any user. That is \
+                    for development; auth.mode = \"jwt\" checks them";
+
 /// A logic-stub that has bound its addresses and serves until its shutdown token is cancelled.
 #[derive(Debug)]
 pub struct LogicStub {
@@ -68,7 +72,7 @@ pub enum StartError {
 pub struct Builder {
     config: Config,
     clock: Clock,
-    business: Arc<dyn Business>,
+    business: Option<Arc<dyn Business>>,
     sessions: Option<Arc<dyn Sessions>>,
     registry: Registry,
     routes: Router,
@@ -85,7 +89,7 @@ impl LogicStub {
         Builder {
             config,
             clock: Clock::system(),
-            business: Arc::new(GoimBusiness),
+            business: None,
             sessions: None,
             registry: Registry::default(),
             routes: Router::new(),
@@ -141,7 +145,7 @@ impl Builder {
     /// What a product decides for itself; without it, goim's behaviour.
     #[must_use]
     pub fn business(mut self, business: Arc<dyn Business>) -> Self {
-        self.business = business;
+        self.business = Some(business);
         self
     }
 
@@ -199,6 +203,12 @@ impl Builder {
         };
         let metrics = Arc::new(Metrics::register(&mut registry));
         let access = Access::open(&config)?;
+        let business = business.unwrap_or_else(|| {
+            if access.clients.is_none() {
+                tracing::warn!("{OPEN}");
+            }
+            Arc::new(GoimBusiness)
+        });
         let logic = Logic::new(config, access, sessions, business, metrics);
         let logic = Arc::new(logic);
         monitor::register(&mut registry, &logic);

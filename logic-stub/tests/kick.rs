@@ -420,7 +420,7 @@ async fn a_login_beyond_the_bound_is_refused() {
         refused.message(),
         "this user has as many connections as are allowed: 1"
     );
-    assert_eq!(logic.metrics().refused_logins.get(), 1);
+    assert_eq!(logic.metrics().refused_logins("per_mid").get(), 1);
     let found = logic.get("/comet/sessions?mids=7").await;
     assert_eq!(found["total"], 1, "nothing is left of it: {found}");
     // The same key takes the place of its older connection, and nobody's are not counted.

@@ -19,6 +19,7 @@ impl Validate for Config {
         self.lanes.validate(checks);
         self.kick.validate(checks);
         self.http_server.validate(checks);
+        self.auth.validate(checks);
         self.node.validate(checks);
         self.backoff.validate(checks);
         self.sessions.validate(checks);
@@ -354,6 +355,9 @@ mod tests {
                 "[[comets.fixed]]\ngrpcAddress = \"a:1\"",
                 "comets.fixed.0.server",
             ),
+            ("[auth]\nmode = \"jwt\"", "auth.mode"),
+            ("[auth]\nleeway = \"1h\"", "auth.leeway"),
+            ("[auth.claims]\nmid = \"\"", "auth.claims.mid"),
             ("[redis]\naddr = \"nowhere:port\"", "redis.addr"),
             ("[redis]\nreadTimeout = \"0s\"", "redis.readTimeout"),
             ("[httpServer]\nmaxBoddy = 1", "httpServer.maxBoddy"),

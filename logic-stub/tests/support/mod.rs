@@ -7,6 +7,7 @@
     reason = "each test file uses its own part, and all of it is test code"
 )]
 
+pub mod jwt;
 pub mod lane;
 pub mod store;
 
