@@ -1,5 +1,5 @@
 //! goim's HTTP API for pushers: `POST /goim/push/*`, `GET /goim/online/*`, `GET /goim/nodes/*`; and beside it what goim has not:
-//! `POST /comet/kick/*`, `GET /comet/sessions`, `/comet/whitelist`.
+//! `POST /comet/kick/*`, `GET /comet/sessions`, `GET /comet/online/mids`, `/comet/whitelist`.
 //!
 //! Every answer, also one of an error, is HTTP 200 with `{"code":0,"message":"","data":..}`; only an unknown path (404), a
 //! wrong method (405), a request of another site's page (403) and one without a token that is wanted (401) have a status of their
@@ -50,6 +50,7 @@ pub fn routes(logic: Arc<Logic>) -> Router {
         .route("/comet/kick/mids", post(kick::mids))
         .route("/comet/kick/room", post(kick::room))
         .route("/comet/sessions", get(sessions::of_mids))
+        .route("/comet/online/mids", get(sessions::counts))
         .route("/comet/whitelist", get(whitelist::list))
         .route("/comet/whitelist/add", post(whitelist::add))
         .route("/comet/whitelist/remove", post(whitelist::remove))

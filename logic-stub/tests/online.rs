@@ -7,9 +7,9 @@ mod support;
 use std::{net::IpAddr, sync::Arc};
 
 use logic_stub::{Business, LogicStub};
-use protocol::grpc::goim::logic::{CometInfo, NodesReq};
+use protocol::grpc::goim::logic::{CometInfo, DisconnectReq, NodesReq};
 use serde_json::json;
-use support::{config, info, start, start_with};
+use support::{config, connection, info, start, start_with};
 
 #[tokio::test]
 async fn online_shows_rooms_and_totals() {
@@ -159,4 +159,42 @@ async fn nodes_are_weighed_and_listed() {
             },
         })
     );
+}
+
+#[tokio::test]
+async fn users_are_online_while_they_have_connections() {
+    let logic = start(config());
+    logic.renew("a", Some(info(1)), &[]).await.unwrap();
+    for (id, mid, key) in [(1, 7, "one"), (2, 7, "two"), (3, 8, "three"), (4, 0, "x")] {
+        let token = json!({"mid": mid, "key": key}).to_string();
+        let reply = logic.connect_as("a", &token, connection(1, id)).await;
+        reply.unwrap();
+    }
+    let counts = async |query: &str| logic.get(&format!("/comet/online/mids?{query}")).await;
+    assert_eq!(
+        counts("mids=9&mids=7&mids=8&mids=7&mids=0").await,
+        json!({"0": 0, "7": 2, "8": 1, "9": 0})
+    );
+    let goodbye = DisconnectReq {
+        mid: 7,
+        key: "one".to_owned(),
+        server: "a".to_owned(),
+        connection: Some(connection(1, 1)),
+    };
+    logic.client.clone().disconnect(goodbye).await.unwrap();
+    assert_eq!(counts("mids=7").await, json!({"7": 1}));
+    for (query, message) in [
+        ("", "parameter mids is missing"),
+        (
+            "mids=a",
+            "parameter mids: \"a\": invalid digit found in string",
+        ),
+    ] {
+        let path = format!("/comet/online/mids?{query}");
+        let (status, answer) = logic.http("GET", &path, b"").await;
+        assert_eq!(
+            (status, answer),
+            (200, json!({"code": -400, "message": message}))
+        );
+    }
 }

@@ -1,4 +1,6 @@
-//! `GET /comet/sessions`: the connections of users.
+//! `GET /comet/sessions`: the connections of users; `GET /comet/online/mids`: how many they have.
+
+use std::collections::BTreeMap;
 
 use axum::extract;
 use serde::Serialize;
@@ -55,6 +57,22 @@ pub(super) async fn of_mids(
     let total = found.len();
     let sessions = found.into_iter().take(max).map(Session::from).collect();
     Ok(Done::with(Found { total, sessions }))
+}
+
+/// `?mids=&mids=`: how many connections each of these users has; 0: not online.
+pub(super) async fn counts(
+    extract::State(state): extract::State<State>,
+    query: Query,
+) -> Reply<BTreeMap<i64, u64>> {
+    let max = state.logic.config.http_server.max_values;
+    let mids: Vec<i64> = query.list("mids", max)?;
+    let found = state.logic.sessions.of_mids(&mids).await;
+    let found = found.map_err(|error| Failure::server(error.to_string()))?;
+    let mut counts: BTreeMap<i64, u64> = mids.into_iter().map(|mid| (mid, 0)).collect();
+    for session in found {
+        *counts.entry(session.mid).or_default() += 1;
+    }
+    Ok(Done::with(counts))
 }
 
 impl From<sessions::Session> for Session {
