@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use comet::transport::{
-    http::{Door, HttpLimits, Outcome},
+    http::{Door, HttpLimits, Outcome, origins::Origins},
     websocket::{Assembler, Incoming, Payload, WebSocketError, close_frame, message, pong},
 };
 use tokio::{
@@ -35,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let door = Arc::new(Door {
         pages: Router::new(),
         limits: HttpLimits::default(),
+        origins: Origins::default(),
         shutdown: CancellationToken::new(),
         on_refused: Arc::new(|refusal| eprintln!("refused: {refusal}")),
     });

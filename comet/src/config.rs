@@ -149,6 +149,9 @@ pub struct Tcp {
 pub struct WebSocket {
     /// Where it listens; `:3102` is every interface. Empty: no HTTP door.
     pub bind: Vec<String>,
+    /// The origins whose pages may connect: `*` for all, `https://example.com`, `https://*.example.com`, or without scheme and
+    /// port. Programs that are no browsers name none, and may always.
+    pub origins: Vec<String>,
     /// WSS: not in this version; `true` ends the start.
     pub tls_open: bool,
     /// Bytes of a request's line and headers. The HTTP library allows no less than 8192.

@@ -114,7 +114,7 @@ impl Comet {
         let info = comet_info(config, &server, epoch, grpc_addr);
         comet.spawn_renewal(config, info, logic_answers);
         comet.spawn_tcp(tcp);
-        comet.spawn_http(http, config, pages);
+        comet.spawn_http(http, config, pages)?;
         comet.spawn_flash(flash, config);
         Ok(comet)
     }
@@ -210,7 +210,13 @@ impl Comet {
         }
     }
 
-    fn spawn_http(&self, listeners: Vec<TcpListener>, config: &Config, pages: Router) {
+    fn spawn_http(
+        &self,
+        listeners: Vec<TcpListener>,
+        config: &Config,
+        pages: Router,
+    ) -> anyhow::Result<()> {
+        let origins = http::origins::Origins::parse(&config.websocket.origins);
         let metrics = Arc::clone(&self.gateway.metrics);
         let door = Arc::new(http::Door {
             pages,
@@ -220,6 +226,7 @@ impl Comet {
                 idle: config.websocket.idle.get(),
                 linger: config.protocol.close_timeout.get(),
             },
+            origins: origins.context("websocket.origins")?,
             shutdown: self.shutdown.clone(),
             on_refused: Arc::new(move |refusal| {
                 metrics.http_refusals(refusal.label()).inc();
@@ -231,6 +238,7 @@ impl Comet {
                 connection::serve_http(Arc::clone(&gateway), Arc::clone(&door), stream, client)
             });
         }
+        Ok(())
     }
 
     fn spawn_flash(&self, listeners: Vec<TcpListener>, config: &Config) {

@@ -8,6 +8,7 @@ use common::{
 };
 
 use super::{Config, Protocol, Tcp, WebSocket};
+use crate::transport::http::origins::Origins;
 
 impl Validate for Config {
     fn validate(&self, checks: &mut Checks) {
@@ -115,6 +116,10 @@ impl Tcp {
 impl WebSocket {
     fn validate(&self, checks: &mut Checks) {
         addresses("websocket.bind", &self.bind, checks);
+        if let Err(error) = Origins::parse(&self.origins) {
+            let form = "*, null, or [scheme://]host[:port], where the host may begin with *.";
+            checks.that("websocket.origins", error, false, form);
+        }
         checks.that(
             "websocket.tlsOpen",
             self.tls_open,

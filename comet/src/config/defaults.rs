@@ -38,6 +38,7 @@ impl Default for WebSocket {
     fn default() -> Self {
         Self {
             bind: vec![":3102".to_owned()],
+            origins: vec!["*".to_owned()],
             tls_open: false,
             max_head: 8192,
             max_headers: 64,

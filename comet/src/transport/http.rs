@@ -3,6 +3,7 @@
 //! hyper speaks HTTP/1 and is gone, with its buffers, before the WebSocket begins: what is left of it are the bytes that
 //! came behind the handshake.
 
+pub mod origins;
 mod patient;
 mod upgrade;
 mod visit;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::upgrade::{PATH, Refusal};
 use self::{
+    origins::Origins,
     patient::Patient,
     visit::{Visit, Visitor},
 };
@@ -40,6 +42,8 @@ pub struct Door {
     pub pages: Router,
     /// What a client may ask for.
     pub limits: HttpLimits,
+    /// Whose pages may connect.
+    pub origins: Origins,
     /// Ends connections when they have had the answer that they wait for.
     pub shutdown: CancellationToken,
     /// Is told of each request that is refused. What ends a connection is in [`HttpError`].

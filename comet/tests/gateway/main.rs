@@ -14,6 +14,7 @@ mod goim;
 mod lanes;
 mod logic_away;
 mod monitor;
+mod origins;
 mod register;
 mod shutdown;
 mod slow_logic;

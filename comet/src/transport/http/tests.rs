@@ -37,6 +37,7 @@ async fn visit(limits: HttpLimits, first: Duration) -> Client {
             .route("/", get(|| async { "a page" }))
             .route("/large", get(|| async { vec![b'x'; 32 << 20] })),
         limits,
+        origins: Origins::parse(&["https://app.example.com".to_owned()]).unwrap(),
         shutdown: shutdown.clone(),
         on_refused: Arc::new(move |refusal| told.lock().push(refusal.label())),
     };
@@ -166,6 +167,26 @@ async fn a_handshake_is_accepted() {
     theirs.stream.read_exact(&mut got_in).await.unwrap();
     ours.read_exact(&mut got_out).await.unwrap();
     assert_eq!((&got_in, &got_out), (b"in", b"out"));
+}
+
+#[tokio::test]
+async fn pages_of_the_listed_origins_may_connect() {
+    let from = |origin: &str| handshake(&[UPGRADE, VERSION, KEY, origin]);
+    let mut client = patient().await;
+    let page = "Origin: https://app.example.com\r\n";
+    client.send(from(page)).await;
+    assert!(client.head().await.unwrap().starts_with("http/1.1 101"));
+    client.upgraded().await;
+    for other in [
+        "Origin: http://app.example.com\r\n".to_owned(),
+        "Origin: https://app.example.com.evil.example\r\n".to_owned(),
+        "Origin: null\r\n".to_owned(),
+        "Origin: \r\n".to_owned(),
+        format!("{page}{page}"),
+    ] {
+        let answer = refused(&from(&other), "403", "origin").await;
+        assert!(answer.contains("pages of this origin"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use tokio_tungstenite::tungstenite::{
     Error, error::ProtocolError, handshake::server::create_response_with_body,
 };
 
+use super::origins::Origins;
+
 /// Where the WebSocket is.
 pub const PATH: &str = "/sub";
 
@@ -39,18 +41,25 @@ pub enum Refusal {
     /// A handshake with a body: 400.
     #[error("a WebSocket handshake has no body")]
     Body,
+    /// A page of an origin that may not connect: 403.
+    #[error("pages of this origin may not connect here")]
+    Origin,
 }
 
-/// Judges a handshake: the answer that accepts it, and its `Cookie` header.
+/// Judges a handshake: the answer that accepts it, and its `Cookie` header. It may come from a page of one of the origins.
 ///
 /// Neither extensions nor subprotocols are agreed on, whatever the client offers.
 pub(super) fn handshake<B: HttpBody>(
     request: &Request<B>,
+    origins: &Origins,
 ) -> Result<(Response<Body>, String), Refusal> {
     let response =
         create_response_with_body(request, Body::empty).map_err(|error| refusal(&error))?;
     if !request.body().is_end_stream() {
         return Err(Refusal::Body);
+    }
+    if !origins.allow(request.headers()) {
+        return Err(Refusal::Origin);
     }
     Ok((response, cookie(request.headers())))
 }
@@ -66,6 +75,7 @@ impl Refusal {
             Self::WebSocketVersion => "websocket_version",
             Self::Key => "websocket_key",
             Self::Body => "body",
+            Self::Origin => "origin",
         }
     }
 
@@ -76,6 +86,7 @@ impl Refusal {
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::NoUpgrade | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Key | Self::Body => StatusCode::BAD_REQUEST,
+            Self::Origin => StatusCode::FORBIDDEN,
         }
     }
 }

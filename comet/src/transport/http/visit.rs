@@ -98,7 +98,7 @@ impl<'a> Service<Request<Incoming>> for Visitor<'a> {
 
 impl Visitor<'_> {
     fn upgrade(&self, request: &Request<Incoming>) -> Response<Body> {
-        match upgrade::handshake(request) {
+        match upgrade::handshake(request, &self.door.origins) {
             Ok((response, cookie)) => {
                 self.visit.accept(cookie);
                 response
