@@ -23,7 +23,7 @@ pub(super) fn page(document: &Document, pictures: &[(String, String)]) -> String
     targets(&mut out, &document.measured).unwrap_or_default();
     growth::section(&mut out, &document.measured).unwrap_or_default();
     missed(&mut out, &document.measured).unwrap_or_default();
-    out.push_str("\n## Curves\n\nEach point of cost and latency is one run.\n");
+    out.push_str(CURVES);
     for (file, title) in pictures {
         write!(
             out,
@@ -54,8 +54,15 @@ const EXPLANATION: &str = "\
   order, and the notes below the results count how much was reordered. **Streamed**: `comet.v1`'s stream, which Comet's own logic-stub
   uses; it keeps the order.
 - **Memory**: resident, of the server's process after the measurement, in MiB; the most of all runs.
-- **Offered, received, lost**: messages over all runs, with their warm-up, counted by sequence on every connection.
+- **Offered, received, lost**: messages over all runs, with their warm-up, counted by sequence on every connection. One that comes
+  after 128 later ones counts as lost, and as duplicated.
 - **goim**: what goim's comet needed with its own example settings on the same kind of machine, in a measurement of its own.
+";
+
+const CURVES: &str = "
+## Curves
+
+Each point of cost and latency is one run. The messages in a write are, of the server, those that a client finds in one read.
 ";
 
 const REPEAT: &str = "
