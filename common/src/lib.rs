@@ -4,6 +4,7 @@
 //!
 //! - [`config`]: one loader for all programs: TOML file, then environment, then `--set`
 //! - [`listen`]: addresses, listening sockets, exposure of unauthenticated services, the accept loop
+//! - [`tls`]: certificates by name, read again when they change
 //! - [`incoming`]: a gRPC server's connections, bounded in number
 //! - [`watched`]: files that are read again when they change; [`bearer`]: tokens between services
 //! - [`telemetry`]: logs, as text on a terminal and as JSON otherwise
@@ -29,6 +30,7 @@ pub mod same_site;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 pub mod version;
 pub mod watched;
 
