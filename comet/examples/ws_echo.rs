@@ -9,6 +9,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::Router;
 use comet::transport::{
     http::{Door, HttpLimits, Outcome, origins::Origins},
+    stream::Stream,
     websocket::{Assembler, Incoming, Payload, WebSocketError, close_frame, message, pong},
 };
 use tokio::{
@@ -69,7 +70,7 @@ async fn visit(door: &Door, stream: TcpStream, peer: SocketAddr) -> anyhow::Resu
 }
 
 struct Echo {
-    stream: TcpStream,
+    stream: Stream,
     assembler: Assembler,
     /// What has come and was not understood yet.
     input: Vec<u8>,

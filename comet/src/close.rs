@@ -179,12 +179,12 @@ impl Farewell {
             let body =
                 serde_json::json!({ "reason": self.reason.label(), "message": text }).to_string();
             let header = Header::push(op::DISCONNECT_REPLY);
-            if door == Door::WebSocket {
+            if door.is_websocket() {
                 frame::put_websocket_header(&mut bytes, protocol::HEADER_LEN + body.len());
             }
             header.encode(body.as_bytes(), &mut bytes);
         }
-        if door == Door::WebSocket && self.reason != CloseReason::SocketError {
+        if door.is_websocket() && self.reason != CloseReason::SocketError {
             let code = self.code.unwrap_or(self.reason.close_code());
             bytes.extend(websocket::close_frame(code, text));
         }

@@ -6,6 +6,7 @@ mod defaults;
 use common::{
     config::{Human, Spec},
     listen::Callers,
+    tls::MinVersion,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +40,6 @@ pub const SPEC: Spec = Spec {
             "tcp.writeBufSize",
             "writes need no buffer: frames are shared",
         ),
-        ("websocket.tlsBind", "this version has no TLS door"),
-        ("websocket.certFile", "this version has no TLS door"),
-        ("websocket.privateFile", "this version has no TLS door"),
         (
             "protocol.timer",
             "heartbeats are swept by the buckets, see `protocol.sweep`",
@@ -75,6 +73,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// The HTTP door, on which WebSocket is upgraded.
     pub websocket: WebSocket,
+    /// What the doors behind TLS have in common beside their certificates.
+    pub tls: Tls,
     /// Bounds of a connection.
     pub protocol: Protocol,
     /// The policy server of Flash.
@@ -102,6 +102,13 @@ impl RpcServer {
     /// How it knows who calls it.
     pub fn callers(&self) -> Callers {
         Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
+    }
+}
+
+impl Config {
+    /// Whether a door is behind TLS.
+    pub fn has_tls(&self) -> bool {
+        self.websocket.tls_open || !self.tcp.tls_bind.is_empty()
     }
 }
 
@@ -133,6 +140,8 @@ pub struct Env {
 pub struct Tcp {
     /// Where it listens; `:3101` is every interface. Empty: no TCP door.
     pub bind: Vec<String>,
+    /// Where it listens for the same behind TLS, with the certificates of `websocket`. Empty: nowhere.
+    pub tls_bind: Vec<String>,
     /// `SO_SNDBUF` of connections in bytes; 0: the system's own growth, up to megabytes for a peer that does not read.
     pub sndbuf: usize,
     /// `SO_RCVBUF` of connections in bytes; 0: the system's.
@@ -152,8 +161,15 @@ pub struct WebSocket {
     /// The origins whose pages may connect: `*` for all, `https://example.com`, `https://*.example.com`, or without scheme and
     /// port. Programs that are no browsers name none, and may always.
     pub origins: Vec<String>,
-    /// WSS: not in this version; `true` ends the start.
+    /// Whether the same is served behind TLS (WSS, HTTPS) at `tlsBind`.
     pub tls_open: bool,
+    /// Where it listens behind TLS.
+    pub tls_bind: Vec<String>,
+    /// Files with a certificate and those above it, in PEM; several with commas between them. A client gets the first that is
+    /// for the name it asks for (SNI), else the first of all.
+    pub cert_file: String,
+    /// Files with the private keys of `certFile`, in the same order, in PEM.
+    pub private_file: String,
     /// Bytes of a request's line and headers. The HTTP library allows no less than 8192.
     pub max_head: usize,
     /// Headers of a request.
@@ -162,6 +178,19 @@ pub struct WebSocket {
     pub max_message: usize,
     /// How long a plain HTTP connection may be idle between requests.
     pub idle: Human,
+}
+
+/// What the doors behind TLS have in common beside their certificates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tls {
+    /// How often the files of the certificates are looked at. What is new in them counts from the next look on that sees the
+    /// same; SIGHUP has them read at once.
+    pub reload: Human,
+    /// The oldest version of TLS that is spoken: `1.2` or `1.3`.
+    pub min_version: MinVersion,
+    /// Whether a certificate for `localhost`, `127.0.0.1` and `::1` is made at the start, in place of files. For development.
+    pub development_certificate: bool,
 }
 
 /// The policy server of Flash, by goim's keys of its first version. A request has `protocol.handshakeTimeout`.

@@ -5,7 +5,7 @@
 //! A message comes in by [`push`], goes to the [`bucket`]s of its receivers, and from there to their [`channel`]s. A client comes
 //! in by a [`transport`]; [`connection`] joins that with a [`session`] and a channel.
 //!
-//! - [`server`]: one comet, started and ended; [`config`]: what can be set
+//! - [`server`]: one comet, started and ended; [`config`]: what can be set; `certificates`: those of its doors
 //! - [`gateway`]: what all connections share
 //! - [`transport`]: bytes to protos and back, one module a door
 //! - [`session`]: what a connection may do next, without I/O
@@ -20,6 +20,7 @@
 
 mod addresses;
 pub mod bucket;
+mod certificates;
 pub mod channel;
 pub mod clock;
 pub mod close;

@@ -154,6 +154,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tracing::info!(
         tcp = ?comet.tcp_addrs(),
         http = ?comet.http_addrs(),
+        tcp_tls = ?comet.tcp_tls_addrs(),
+        https = ?comet.https_addrs(),
         grpc = %comet.grpc_addr(),
         monitor = ?comet.monitor_addrs(),
         "comet listens"

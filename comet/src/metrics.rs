@@ -61,6 +61,9 @@ pub struct Metrics {
     pub whitelist_lines: Counter,
     /// Such lines that did not get there.
     pub whitelist_lines_lost: Counter,
+    tls_handshakes: Family<ResultLabel, Counter>,
+    tls_reloads: Family<ResultLabel, Counter>,
+    tls_certificates: Family<CertificateLabel, Gauge>,
 }
 
 /// A counter for each operation of the protocol and one for all of the applications', found without a look-up.
@@ -92,6 +95,13 @@ struct TargetLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+/// Of a certificate in the configuration, of which there are few.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    file: String,
+    subject: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -134,6 +144,7 @@ impl Metrics {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("comet");
         metrics.register_clients(registry);
+        metrics.register_tls(registry);
         metrics.register_pushes(registry);
         metrics.register_logic(registry);
         metrics
@@ -199,6 +210,16 @@ impl Metrics {
         add.metric("whitelist_lines", help, &self.whitelist_lines);
         let help = "Lines that did not get into the whitelist's log";
         add.metric("whitelist_lines_lost", help, &self.whitelist_lines_lost);
+    }
+
+    fn register_tls(&self, registry: &mut Registry) {
+        let mut add = Adder(registry);
+        let help = "TLS handshakes, by result";
+        add.metric("tls_handshakes", help, &self.tls_handshakes);
+        let help = "Certificates that changed, by what became of that";
+        add.metric("tls_reloads", help, &self.tls_reloads);
+        let help = "Until when a certificate is valid, in seconds since 1970";
+        add.metric("tls_certificate_end_seconds", help, &self.tls_certificates);
     }
 
     /// Open connections of a door, logged in or not.
@@ -309,6 +330,37 @@ impl Metrics {
         self.logic_times
             .get_or_create(&NameLabel { call })
             .observe(time);
+    }
+
+    /// TLS handshakes, by their result: `ok`, `timeout`, `going_away`, or see [`crate::transport::tls::TlsError::label`].
+    pub fn tls_handshakes(&self, result: &'static str) -> Counter {
+        self.tls_handshakes
+            .get_or_create_owned(&ResultLabel { result })
+    }
+
+    /// New pairs of certificate and key: `taken`, or `refused`, so that the old one stays.
+    pub fn tls_reloads(&self, result: &'static str) -> Counter {
+        self.tls_reloads
+            .get_or_create_owned(&ResultLabel { result })
+    }
+
+    /// Notes which certificates there are, each by its file, whom it is for, and its end in seconds since 1970.
+    pub fn set_certificates<'a>(&self, all: impl Iterator<Item = (&'a str, &'a str, i64)>) {
+        self.tls_certificates.clear();
+        for (file, subject, ends) in all {
+            let (file, subject) = (file.to_owned(), subject.to_owned());
+            self.tls_certificates
+                .get_or_create_owned(&CertificateLabel { file, subject })
+                .set(ends);
+        }
+    }
+
+    /// Until when the certificate of a file for a subject is valid, in seconds since 1970; 0 if there is none.
+    pub fn certificate_end(&self, file: &str, subject: &str) -> i64 {
+        let (file, subject) = (file.to_owned(), subject.to_owned());
+        self.tls_certificates
+            .get(&CertificateLabel { file, subject })
+            .map_or(0, |end| end.get())
     }
 }
 

@@ -24,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     bucket::Control,
+    certificates::{self, Acceptors},
     close::{CloseReason, CloseWhen, Farewell},
     config::Config,
     connection,
@@ -33,7 +34,7 @@ use crate::{
     metrics::Metrics,
     monitor,
     push::Pusher,
-    transport::{Door, flash::Flash, http},
+    transport::{Door, flash::Flash, http, tls::Acceptor},
     whitelist::Whitelist,
 };
 
@@ -45,6 +46,8 @@ const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 pub struct Comet {
     tcp_addrs: Vec<SocketAddr>,
     http_addrs: Vec<SocketAddr>,
+    tcp_tls_addrs: Vec<SocketAddr>,
+    https_addrs: Vec<SocketAddr>,
     flash_addrs: Vec<SocketAddr>,
     grpc_addr: SocketAddr,
     gateway: Arc<Gateway>,
@@ -68,12 +71,15 @@ impl Comet {
         let options = listen_options(config);
         let tcp = bind_all("tcp.bind", &config.tcp.bind, &options)?;
         let http = bind_all("websocket.bind", &config.websocket.bind, &options)?;
+        let tcp_tls = bind_all("tcp.tlsBind", &config.tcp.tls_bind, &options)?;
+        let https = bind_https(config, &options)?;
         let flash = bind_all("flash.policyBind", flash_binds(config), &options)?;
         let grpc = bind_grpc(config)?;
         let grpc_addr = grpc.local_addr().context("rpcServer.addr")?;
         let monitor = Monitor::bind(&config.monitor)?;
 
         let metrics = Arc::new(Metrics::register(&mut registry));
+        let acceptors = certificates::start(config, &metrics, &shutdown)?;
         let whitelist =
             Whitelist::open(&config.whitelist, &metrics).context("whitelist.whiteLog")?;
         let guard = guard(config, &metrics)?;
@@ -103,6 +109,8 @@ impl Comet {
         let comet = Self {
             tcp_addrs: local_addrs(&tcp)?,
             http_addrs: local_addrs(&http)?,
+            tcp_tls_addrs: local_addrs(&tcp_tls)?,
+            https_addrs: local_addrs(&https)?,
             flash_addrs: local_addrs(&flash)?,
             grpc_addr,
             gateway,
@@ -113,8 +121,13 @@ impl Comet {
         };
         let info = comet_info(config, &server, epoch, grpc_addr);
         comet.spawn_renewal(config, info, logic_answers);
-        comet.spawn_tcp(tcp);
-        comet.spawn_http(http, config, pages)?;
+        let door = comet.http_door(config, pages)?;
+        comet.spawn_tcp(tcp, None);
+        comet.spawn_http(http, None, &door);
+        if let Some(Acceptors { tcp, http }) = acceptors {
+            comet.spawn_tcp(tcp_tls, Some(&tcp));
+            comet.spawn_http(https, Some(&http), &door);
+        }
         comet.spawn_flash(flash, config);
         Ok(comet)
     }
@@ -127,6 +140,16 @@ impl Comet {
     /// Where the HTTP door listens.
     pub fn http_addrs(&self) -> &[SocketAddr] {
         &self.http_addrs
+    }
+
+    /// Where the TCP door behind TLS listens.
+    pub fn tcp_tls_addrs(&self) -> &[SocketAddr] {
+        &self.tcp_tls_addrs
+    }
+
+    /// Where the HTTP door behind TLS listens.
+    pub fn https_addrs(&self) -> &[SocketAddr] {
+        &self.https_addrs
     }
 
     /// Where the policy server of Flash listens.
@@ -201,24 +224,20 @@ impl Comet {
         tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(renewing));
     }
 
-    fn spawn_tcp(&self, listeners: Vec<TcpListener>) {
+    fn spawn_tcp(&self, listeners: Vec<TcpListener>, tls: Option<&Acceptor>) {
         for listener in listeners {
-            let gateway = Arc::clone(&self.gateway);
-            self.spawn_accepts(listener, Door::Tcp.label(), move |stream, client| {
-                connection::serve_tcp(Arc::clone(&gateway), stream, client)
+            let door = tls.map_or(Door::Tcp, |_| Door::TcpTls);
+            let (gateway, tls) = (Arc::clone(&self.gateway), tls.cloned());
+            self.spawn_accepts(listener, door.label(), move |stream, client| {
+                connection::serve_tcp(Arc::clone(&gateway), tls.clone(), stream, client)
             });
         }
     }
 
-    fn spawn_http(
-        &self,
-        listeners: Vec<TcpListener>,
-        config: &Config,
-        pages: Router,
-    ) -> anyhow::Result<()> {
+    fn http_door(&self, config: &Config, pages: Router) -> anyhow::Result<Arc<http::Door>> {
         let origins = http::origins::Origins::parse(&config.websocket.origins);
         let metrics = Arc::clone(&self.gateway.metrics);
-        let door = Arc::new(http::Door {
+        Ok(Arc::new(http::Door {
             pages,
             limits: http::HttpLimits {
                 max_head: config.websocket.max_head,
@@ -231,14 +250,24 @@ impl Comet {
             on_refused: Arc::new(move |refusal| {
                 metrics.http_refusals(refusal.label()).inc();
             }),
-        });
+        }))
+    }
+
+    fn spawn_http(
+        &self,
+        listeners: Vec<TcpListener>,
+        tls: Option<&Acceptor>,
+        door: &Arc<http::Door>,
+    ) {
         for listener in listeners {
-            let (gateway, door) = (Arc::clone(&self.gateway), Arc::clone(&door));
-            self.spawn_accepts(listener, Door::WebSocket.label(), move |stream, client| {
-                connection::serve_http(Arc::clone(&gateway), Arc::clone(&door), stream, client)
+            let label = tls.map_or(Door::WebSocket, |_| Door::Wss).label();
+            let (gateway, tls) = (Arc::clone(&self.gateway), tls.cloned());
+            let http = Arc::clone(door);
+            self.spawn_accepts(listener, label, move |stream, client| {
+                let (gateway, http) = (Arc::clone(&gateway), Arc::clone(&http));
+                connection::serve_http(gateway, tls.clone(), http, stream, client)
             });
         }
-        Ok(())
     }
 
     fn spawn_flash(&self, listeners: Vec<TcpListener>, config: &Config) {
@@ -311,6 +340,15 @@ fn bind_all(
         .iter()
         .map(|text| bind(text).with_context(|| format!("{key}: {text}")))
         .collect()
+}
+
+fn bind_https(config: &Config, options: &ListenOptions) -> anyhow::Result<Vec<TcpListener>> {
+    let binds = &config.websocket.tls_bind;
+    if config.websocket.tls_open {
+        bind_all("websocket.tlsBind", binds, options)
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 fn flash_binds(config: &Config) -> &[String] {

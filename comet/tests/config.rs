@@ -10,7 +10,7 @@ const GOIM: &str = concat!(
 );
 
 /// goim's keys that mean nothing here.
-const WITHOUT_EFFECT: [&str; 17] = [
+const WITHOUT_EFFECT: [&str; 14] = [
     "discovery",
     "rpcServer.timeout",
     "tcp.reader",
@@ -19,9 +19,6 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "tcp.writer",
     "tcp.writeBuf",
     "tcp.writeBufSize",
-    "websocket.tlsBind",
-    "websocket.certFile",
-    "websocket.privateFile",
     "protocol.timer",
     "protocol.timerSize",
     "bucket.channel",
@@ -58,7 +55,7 @@ fn goims_own_file_is_good_with_a_warning_for_each_key_without_effect() {
 
 #[test]
 fn what_is_wrong_ends_the_start_with_key_value_and_what_is_allowed() {
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 11] = [
         (
             &["--set", "tcp.sndbufs=1"],
             &["tcp.sndbufs", "did you mean tcp.sndbuf?"],
@@ -86,7 +83,24 @@ fn what_is_wrong_ends_the_start_with_key_value_and_what_is_allowed() {
         ),
         (
             &["--set", "websocket.tlsOpen=true"],
-            &["websocket.tlsOpen", "true", "false"],
+            &[
+                "websocket.certFile",
+                "privateFile",
+                "developmentCertificate",
+            ],
+        ),
+        (
+            &[
+                "--set",
+                "tcp.tlsBind=:3104",
+                "--set",
+                "websocket.certFile=a.pem",
+            ],
+            &["websocket.certFile", "a.pem", "privateFile"],
+        ),
+        (
+            &["--set", "tls.minVersion=1.1"],
+            &["tls.minVersion", "1.1", "1.2", "1.3"],
         ),
         (
             &["--set", "logic.addresses=nowhere"],
@@ -133,4 +147,33 @@ fn addresses_that_cannot_be_listened_on_end_the_start() {
         assert!(!refused.status.success());
         assert!(told.contains(key) && told.contains(&addr), "{told}");
     }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_ends_the_start() {
+    let mut flags = Vec::new();
+    for key in [
+        "tcp.bind",
+        "websocket.bind",
+        "rpcServer.addr",
+        "websocket.tlsBind",
+    ] {
+        flags.extend(["--set".to_owned(), format!("{key}=127.0.0.1:0")]);
+    }
+    let own = [
+        "websocket.tlsOpen=true",
+        "websocket.certFile=/nowhere/a.pem",
+        "websocket.privateFile=/nowhere/a.key",
+    ];
+    for key in own {
+        flags.extend(["--set".to_owned(), key.to_owned()]);
+    }
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let refused = comet(&flags, &[]);
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(
+        told.contains("certFile") && told.contains("/nowhere/a.pem"),
+        "{told}"
+    );
 }

@@ -5,10 +5,12 @@
 
 use std::{
     collections::HashMap,
-    env,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    env, fs,
+    io::{BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
 };
 
 use protocol::{
@@ -20,6 +22,11 @@ use protocol::{
     },
     op,
 };
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    client::Resumption,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
@@ -27,11 +34,20 @@ use tonic::{Request, Response, Status, transport::Server};
 /// Where the client process finds its door and server.
 const DOOR: &str = "COMET_TEST_DOOR";
 
+/// Where the client process finds the certificate that it trusts, if its door is behind TLS.
+const CERTIFICATE: &str = "COMET_TEST_CERTIFICATE";
+
 /// Connections at which the memory is read.
 const COUNTS: [usize; 3] = [5_000, 10_000, 15_000];
 
+/// The same behind TLS, whose handshakes take a while.
+const TLS_COUNTS: [usize; 3] = [2_000, 4_000, 6_000];
+
 /// Bytes a connection: 1 KiB, and an eighth of it because tables grow by doubling, wherever the counts happen to be.
 const MAX_SLOPE: f64 = 1152.0;
+
+/// Bytes a connection behind TLS, of which the session's keys and state are most.
+const MAX_TLS_SLOPE: f64 = 8192.0;
 
 #[tokio::test]
 async fn an_idle_tcp_connection_costs_about_1_kib() {
@@ -43,6 +59,12 @@ async fn an_idle_tcp_connection_costs_about_1_kib() {
 async fn an_idle_websocket_connection_costs_about_1_kib() {
     let slope = slope("websocket").await;
     assert!(slope <= MAX_SLOPE, "{slope:.0} bytes a connection");
+}
+
+#[tokio::test]
+async fn an_idle_wss_connection_costs_at_most_8_kib() {
+    let slope = slope("wss").await;
+    assert!(slope <= MAX_TLS_SLOPE, "{slope:.0} bytes a connection");
 }
 
 /// Not a test: the process of the clients. It logs in as many as it is told on standard input, says so, and waits for more.
@@ -74,11 +96,13 @@ async fn slope(door: &str) -> f64 {
 }
 
 fn measure(door: &str, logic: SocketAddr) -> f64 {
-    let (server, addr) = start_server(door, logic);
+    let certificate = Certificate::new();
+    let (server, addr) = start_server(door, logic, &certificate);
     let mut clients = Process(
         Command::new(env::current_exe().unwrap())
             .args(["--exact", "clients", "--ignored", "--nocapture"])
             .env(DOOR, format!("{door} {addr}"))
+            .env(CERTIFICATE, certificate.file("pem"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -86,7 +110,8 @@ fn measure(door: &str, logic: SocketAddr) -> f64 {
     );
     let mut said = BufReader::new(clients.0.stdout.take().unwrap()).lines();
     let mut tell = clients.0.stdin.take().unwrap();
-    let points = COUNTS.map(|count| {
+    let counts = if door == "wss" { TLS_COUNTS } else { COUNTS };
+    let points = counts.map(|count| {
         writeln!(tell, "{count}").unwrap();
         let awaited = format!("online {count}");
         assert!(
@@ -100,12 +125,15 @@ fn measure(door: &str, logic: SocketAddr) -> f64 {
 }
 
 /// Starts comet with one door; returns it and the door's address, from its log.
-fn start_server(door: &str, logic: SocketAddr) -> (Process, SocketAddr) {
-    let (tcp, http) = if door == "tcp" {
-        ("[\"127.0.0.1:0\"]", "[]")
-    } else {
-        ("[]", "[\"127.0.0.1:0\"]")
+fn start_server(door: &str, logic: SocketAddr, certificate: &Certificate) -> (Process, SocketAddr) {
+    let bind = |name| {
+        if door == name {
+            "[\"127.0.0.1:0\"]"
+        } else {
+            "[]"
+        }
     };
+    let (tcp, http, wss) = (bind("tcp"), bind("websocket"), bind("wss"));
     let mut server = Process(
         Command::new(env!("CARGO_BIN_EXE_comet"))
             .args([
@@ -113,6 +141,16 @@ fn start_server(door: &str, logic: SocketAddr) -> (Process, SocketAddr) {
                 &format!("tcp.bind={tcp}"),
                 "--set",
                 &format!("websocket.bind={http}"),
+            ])
+            .args(["--set", &format!("websocket.tlsOpen={}", door == "wss")])
+            .args(["--set", &format!("websocket.tlsBind={wss}")])
+            .args([
+                "--set",
+                &format!("websocket.certFile={}", certificate.file("pem")),
+            ])
+            .args([
+                "--set",
+                &format!("websocket.privateFile={}", certificate.file("key")),
             ])
             .args([
                 "--set",
@@ -133,7 +171,11 @@ fn start_server(door: &str, logic: SocketAddr) -> (Process, SocketAddr) {
         .unwrap()
         .unwrap();
     // The log is JSON with the addresses as text: the first one after the door's field.
-    let field = if door == "tcp" { "tcp" } else { "http" };
+    let field = match door {
+        "websocket" => "http",
+        "wss" => "https",
+        door => door,
+    };
     let from = line.find(&format!("\"{field}\"")).unwrap();
     let text = &line[from + line[from..].find("127.0.0.1").unwrap()..];
     let end = text
@@ -142,8 +184,32 @@ fn start_server(door: &str, logic: SocketAddr) -> (Process, SocketAddr) {
     (server, text[..end].parse().unwrap())
 }
 
-fn log_in(door: &str, addr: SocketAddr, number: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(addr).unwrap();
+/// A socket, or TLS on one.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+fn connect(door: &str, addr: SocketAddr) -> Box<dyn Stream> {
+    let socket = TcpStream::connect(addr).unwrap();
+    if door != "wss" {
+        return Box::new(socket);
+    }
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(env::var(CERTIFICATE).unwrap()).unwrap();
+    roots.add(certificate).unwrap();
+    let mut config = ClientConfig::builder_with_provider(common::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    let name = "localhost".try_into().unwrap();
+    let session = ClientConnection::new(Arc::new(config), name).unwrap();
+    Box::new(StreamOwned::new(session, socket))
+}
+
+fn log_in(door: &str, addr: SocketAddr, number: usize) -> Box<dyn Stream> {
+    let mut stream = connect(door, addr);
     let token = format!(
         r#"{{"mid":{number},"key":"key-of-client-number-{number:08}","room_id":"live://room-{}"}}"#,
         number % 1000
@@ -160,7 +226,7 @@ fn log_in(door: &str, addr: SocketAddr, number: usize) -> TcpStream {
         stream.write_all(&auth).unwrap();
         stream.read_exact(&mut reply[2..]).unwrap();
     } else {
-        upgrade(&mut stream);
+        upgrade(&mut *stream);
         // A masked binary message, with a mask of zeros.
         let len = u8::try_from(auth.len()).unwrap();
         let head = if len < 126 {
@@ -177,7 +243,7 @@ fn log_in(door: &str, addr: SocketAddr, number: usize) -> TcpStream {
     stream
 }
 
-fn upgrade(stream: &mut TcpStream) {
+fn upgrade(stream: &mut dyn Stream) {
     let request = "GET /sub HTTP/1.1\r\nHost: comet\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
@@ -192,7 +258,7 @@ fn upgrade(stream: &mut TcpStream) {
 
 /// Resident bytes of a process.
 fn resident(pid: u32) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()
         .find(|line| line.starts_with("VmRSS:"))
@@ -212,6 +278,33 @@ fn least_squares(points: &[(usize, usize)]) -> f64 {
         .sum();
     let variance: f64 = points.iter().map(|p| (p.0 as f64 - mean_x).powi(2)).sum();
     covariance / variance
+}
+
+/// A certificate for localhost, in files that go with it.
+struct Certificate(PathBuf);
+
+impl Certificate {
+    fn new() -> Self {
+        let name = format!("comet-memory-{:?}", std::time::Instant::now());
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let certificate = Self(env::temp_dir().join(name));
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        fs::write(certificate.file("pem"), made.cert.pem()).unwrap();
+        fs::write(certificate.file("key"), made.signing_key.serialize_pem()).unwrap();
+        certificate
+    }
+
+    fn file(&self, end: &str) -> String {
+        self.0.with_extension(end).display().to_string()
+    }
+}
+
+impl Drop for Certificate {
+    fn drop(&mut self) {
+        for end in ["pem", "key"] {
+            fs::remove_file(self.file(end)).unwrap_or_default();
+        }
+    }
 }
 
 /// A child that ends with its owner.

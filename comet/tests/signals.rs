@@ -32,8 +32,7 @@ fn listening(command: &mut Command) -> Child {
 #[test]
 fn a_closed_log_does_not_keep_it_from_ending() {
     let mut comet = listening(&mut Command::new(env!("CARGO_BIN_EXE_comet")));
-    let kill = Command::new("kill").arg(comet.id().to_string()).status();
-    assert!(kill.unwrap().success());
+    send("TERM", &comet);
     assert!(comet.wait().unwrap().success());
 }
 
@@ -55,4 +54,50 @@ fn it_takes_as_many_files_as_it_may() {
     let bounds: Vec<&str> = files.unwrap().split_whitespace().skip(3).collect();
     assert_ne!(bounds[0], "200");
     assert_eq!(bounds[0], bounds[1]);
+}
+
+#[test]
+fn sighup_has_the_certificates_read_again() {
+    let dir = std::env::temp_dir().join(format!("comet-sighup-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let file = |end: &str| dir.join(format!("a.{end}"));
+    let write = || {
+        let made = rcgen::generate_simple_self_signed(["one.test".to_owned()]).unwrap();
+        fs::write(file("pem"), made.cert.pem()).unwrap();
+        fs::write(file("key"), made.signing_key.serialize_pem()).unwrap();
+    };
+    write();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_comet"));
+    command.args(FLAGS);
+    for key in [
+        "websocket.tlsOpen=true",
+        "websocket.tlsBind=127.0.0.1:0",
+        "tls.reload=1d",
+    ] {
+        command.args(["--set", key]);
+    }
+    for (key, end) in [("certFile", "pem"), ("privateFile", "key")] {
+        command.args(["--set", &format!("websocket.{key}={}", file(end).display())]);
+    }
+    let mut comet = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(comet.stderr.take().unwrap()).lines();
+    let mut says = |words: &str| assert!(log.any(|line| line.unwrap().contains(words)), "{words}");
+    says("comet listens");
+    write();
+    send("HUP", &comet);
+    says("a new certificate counts");
+    fs::write(file("key"), "nothing").unwrap();
+    send("HUP", &comet);
+    says("the old one stays");
+    send("TERM", &comet);
+    says("comet ends");
+    assert!(comet.wait().unwrap().success());
+    fs::remove_dir_all(dir).unwrap();
+}
+
+fn send(signal: &str, to: &Child) {
+    let kill = Command::new("kill")
+        .args(["-s", signal, &to.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
 }

@@ -67,10 +67,19 @@ impl Standalone {
                 reachable(page)
             )
         });
+        let secured = match (self.comet.tcp_tls_addrs(), self.comet.https_addrs()) {
+            ([], []) => String::new(),
+            (tcp, https) => format!(
+                "  TLS        {} (TCP), {} (HTTPS)\n",
+                list(tcp),
+                list(https)
+            ),
+        };
         format!(
             "\nComet is up, with its sessions in {sessions}.\n\n  \
              TCP        {}\n  \
-             HTTP       {} (WebSocket on /sub)\n  \
+             HTTP       {} (WebSocket on /sub)\n\
+             {secured}  \
              push API   {}\n  \
              gRPC       {} (comet), {} (logic)\n  \
              monitor    {} (comet), {} (logic)\n\n\

@@ -98,7 +98,12 @@ async fn connect(listener: &TcpListener, at: usize) -> (TcpStream, TcpStream) {
 
 async fn log_in(gateway: &Arc<Gateway>, stream: TcpStream, client: &mut TcpStream) {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    tokio::spawn(connection::serve_tcp(Arc::clone(gateway), stream, address));
+    tokio::spawn(connection::serve_tcp(
+        Arc::clone(gateway),
+        None,
+        stream,
+        address,
+    ));
     let mut reply = [0; HEADER_LEN];
     client.read_exact(&mut reply).await.unwrap();
     assert_eq!(reply[11], u8::try_from(op::AUTH_REPLY).unwrap());

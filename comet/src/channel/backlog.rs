@@ -124,15 +124,18 @@ impl Backlog {
 
     /// Writes until nothing waits or the socket is full, and counts each write by the messages that it completed.
     pub(super) fn write_to(&mut self, socket: &TcpStream, door: Door, writes: &Sizes) -> Written {
-        let mut done = Written {
-            messages: 0,
-            replies: 0,
-            reply_bytes: 0,
-            waited: None,
-            result: Ok(()),
-        };
+        self.timed(|queue, done| queue.write_to(socket, door, writes, done))
+    }
+
+    /// Moves as many of the bytes that wait to `out` as make `most` there.
+    pub(super) fn take(&mut self, most: usize, door: Door, out: &mut Vec<u8>) -> Written {
+        self.timed(|queue, done| queue.take(most, door, out, done))
+    }
+
+    fn timed(&mut self, change: impl FnOnce(&mut Queue, &mut Written)) -> Written {
+        let mut done = Written::default();
         let since = self.0.as_ref().and_then(|queue| queue.since);
-        self.change(|queue| queue.write_to(socket, door, writes, &mut done));
+        self.change(|queue| change(queue, &mut done));
         if let Some(since) = since.filter(|_| self.is_empty()) {
             done.waited = Some(since.elapsed());
         }
@@ -146,6 +149,18 @@ impl Backlog {
             self.0 = None;
         }
         Some(result)
+    }
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self {
+            messages: 0,
+            replies: 0,
+            reply_bytes: 0,
+            waited: None,
+            result: Ok(()),
+        }
     }
 }
 
@@ -195,6 +210,18 @@ impl Queue {
                     break;
                 }
             }
+        }
+    }
+
+    fn take(&mut self, most: usize, door: Door, out: &mut Vec<u8>, done: &mut Written) {
+        while let Some(head) = self.entries.front() {
+            let rest = &head.bytes(door)[self.written..];
+            let taken = rest.len().min(most - out.len());
+            if taken == 0 {
+                break;
+            }
+            out.extend_from_slice(&rest[..taken]);
+            self.advance(taken, door, done);
         }
     }
 

@@ -9,12 +9,14 @@
 //! - [`Channel`]: the shared object
 //! - `backlog`: what waits, and what is partly written
 //! - `ring`: the answers that a connection owes
+//! - `sealed`: a socket behind TLS, and writing to it
 //! - `task`: the side of the connection's own task: its turns, and writing what waits
 //! - `noted`: its steps, where its connection is on the whitelist
 
 mod backlog;
 mod noted;
 mod ring;
+mod sealed;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -33,11 +35,11 @@ use protocol::{Frame, op};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
-pub use self::task::Turn;
 use self::{
     backlog::{Backlog, Entry},
     ring::Ring,
 };
+pub use self::{sealed::Sealed, task::Turn};
 use crate::{
     clock::{Clock, Tick},
     close::{CloseReason, CloseWhen, Farewell},
@@ -90,7 +92,9 @@ pub struct ChannelContext {
 pub enum Outlet {
     /// A socket that whoever pushes may write to.
     Direct(TcpStream),
-    /// A task takes from the backlog, since only it can write: TLS, Server-Sent Events.
+    /// A socket behind TLS, to which only the connection's task writes: it takes from the backlog.
+    Sealed(Box<Sealed>),
+    /// The same without a socket: a task takes from the backlog by other means.
     Woken,
 }
 

@@ -89,7 +89,7 @@ impl Channel {
 }
 
 /// What is in `before` and not in `after`, which has a part of it in the same order.
-fn gone(before: &[MessageId], after: &[MessageId]) -> Vec<MessageId> {
+pub(super) fn gone(before: &[MessageId], after: &[MessageId]) -> Vec<MessageId> {
     let mut after = after.iter().rev().peekable();
     // From the end: of a message that was there twice, the older has gone.
     let gone = before.iter().rev();

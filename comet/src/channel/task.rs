@@ -1,4 +1,4 @@
-//! A channel as its connection's own task has it: what to do next, and writing what waits. For direct outlets.
+//! A channel as its connection's own task has it: what to do next, and writing what waits. For outlets with a socket.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use super::{Channel, Outlet, State};
+use super::{Channel, Outlet, Sealed, State};
 use crate::close::CloseReason;
 
 /// What a connection's task should do next.
@@ -25,8 +25,10 @@ impl Channel {
     /// What the connection's task should do next; the task is woken when that changes. `has_rest` says that there is something
     /// to parse without reading.
     pub fn poll_turn(&self, cx: &mut Context<'_>, has_rest: bool) -> Poll<Turn> {
-        let Outlet::Direct(socket) = &self.outlet else {
-            return Poll::Pending;
+        let (socket, pending, over) = match &self.outlet {
+            Outlet::Direct(socket) => (socket, false, false),
+            Outlet::Sealed(sealed) => (sealed.socket(), sealed.has_pending(), sealed.is_over()),
+            Outlet::Woken => return Poll::Pending,
         };
         let (writes, reads) = {
             let mut state = self.state.lock();
@@ -34,36 +36,42 @@ impl Channel {
                 return Poll::Ready(Turn::Close);
             }
             state.wake_later(cx);
-            (!state.backlog.is_empty(), !state.ring.is_full())
+            (pending || !state.backlog.is_empty(), !state.ring.is_full())
         };
         // Writing first: it frees memory and the ring. An error of the poll is the runtime's end; the read then reports it.
         if writes && socket.poll_write_ready(cx).is_ready() {
             return Poll::Ready(Turn::Write);
         }
-        if reads && (has_rest || socket.poll_read_ready(cx).is_ready()) {
+        if reads && (has_rest || over || socket.poll_read_ready(cx).is_ready()) {
             return Poll::Ready(Turn::Read);
         }
         Poll::Pending
     }
 
-    /// Ready when nothing waits any more and the farewell is written.
+    /// Ready when nothing waits any more and the farewell is written, with which TLS ends too.
     pub fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Outlet::Direct(socket) = &self.outlet else {
+        let Some(socket) = self.socket() else {
             return Poll::Ready(Ok(()));
         };
         loop {
             self.write_waiting()?;
-            if self.state.lock().backlog.is_empty() {
+            let sealed = self.sealed();
+            let waits =
+                sealed.is_some_and(Sealed::has_pending) || !self.state.lock().backlog.is_empty();
+            if waits {
+                ready!(socket.poll_write_ready(cx))?;
+            } else if !sealed.is_some_and(Sealed::close) {
                 return Poll::Ready(Ok(()));
             }
-            ready!(socket.poll_write_ready(cx))?;
         }
     }
 
     /// Writes what waits, as far as the socket takes it.
     pub fn write_waiting(&self) -> io::Result<()> {
-        let Outlet::Direct(socket) = &self.outlet else {
-            return Ok(());
+        let socket = match &self.outlet {
+            Outlet::Direct(socket) => socket,
+            Outlet::Sealed(sealed) => return self.write_sealed(sealed),
+            Outlet::Woken => return Ok(()),
         };
         let mut state = self.state.lock();
         let metrics = &self.context.metrics;
@@ -81,19 +89,30 @@ impl Channel {
         done.result
     }
 
-    /// The socket of a direct outlet.
+    /// The socket, if the outlet has one. Behind TLS, what it carries is for [`Self::sealed`] alone.
     pub fn socket(&self) -> Option<&TcpStream> {
         match &self.outlet {
             Outlet::Direct(socket) => Some(socket),
+            Outlet::Sealed(sealed) => Some(sealed.socket()),
             Outlet::Woken => None,
+        }
+    }
+
+    /// The socket with its TLS, where there is TLS.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        match &self.outlet {
+            Outlet::Sealed(sealed) => Some(sealed),
+            Outlet::Direct(_) | Outlet::Woken => None,
         }
     }
 
     /// Ends the channel: what still waits is lost with the reason of the close.
     pub fn finish(&self) {
+        let under_way = self.sealed().map(Sealed::give_up).unwrap_or_default();
         let mut state = self.state.lock();
         let reason = *state.closing.get_or_insert(CloseReason::Internal);
         self.lose_all(&mut state, reason.label());
+        self.lose_under_way(&under_way, reason.label());
         self.note_end(reason.label());
         state.room = None;
     }

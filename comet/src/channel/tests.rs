@@ -2,6 +2,7 @@
 
 mod closing;
 mod policies;
+mod sealed;
 mod support;
 mod turns;
 

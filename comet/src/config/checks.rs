@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::{
     config::{Checks, Validate},
     listen::parse_bind,
+    tls::PairFiles,
 };
 
 use super::{Config, Protocol, Tcp, WebSocket};
@@ -14,6 +15,7 @@ impl Validate for Config {
     fn validate(&self, checks: &mut Checks) {
         self.tcp.validate(checks);
         self.websocket.validate(checks);
+        self.validate_tls(checks);
         self.protocol.validate(checks);
         addresses("flash.policyBind", &self.flash.policy_bind, checks);
         let connections = self.flash.max_connections;
@@ -65,6 +67,23 @@ impl Validate for Config {
 }
 
 impl Config {
+    fn validate_tls(&self, checks: &mut Checks) {
+        let tls = &self.tls;
+        checks.duration("tls.reload", tls.reload, millis(10)..=secs(86_400));
+        if !self.has_tls() {
+            return;
+        }
+        let (certificates, keys) = (&self.websocket.cert_file, &self.websocket.private_file);
+        let pairs = PairFiles::from_lists(certificates, keys).map(|pairs| pairs.len());
+        let is_made = tls.development_certificate;
+        checks.that(
+            "websocket.certFile",
+            certificates,
+            matches!(&pairs, Ok(0) if is_made) || matches!(&pairs, Ok(1..) if !is_made),
+            "for doors behind TLS one or more files and as many of websocket.privateFile, or none and tls.developmentCertificate",
+        );
+    }
+
     fn validate_logic(&self, checks: &mut Checks) {
         let logic = &self.logic;
         let client = &self.rpc_client;
@@ -107,6 +126,7 @@ impl Config {
 impl Tcp {
     fn validate(&self, checks: &mut Checks) {
         addresses("tcp.bind", &self.bind, checks);
+        addresses("tcp.tlsBind", &self.tls_bind, checks);
         checks.range("tcp.sndbuf", self.sndbuf, 0..=1 << 30);
         checks.range("tcp.rcvbuf", self.rcvbuf, 0..=1 << 30);
         checks.range("tcp.backlog", self.backlog, 1..=65_535);
@@ -120,12 +140,7 @@ impl WebSocket {
             let form = "*, null, or [scheme://]host[:port], where the host may begin with *.";
             checks.that("websocket.origins", error, false, form);
         }
-        checks.that(
-            "websocket.tlsOpen",
-            self.tls_open,
-            !self.tls_open,
-            "false: this version has no TLS door, put a TLS terminator in front",
-        );
+        addresses("websocket.tlsBind", &self.tls_bind, checks);
         checks.range("websocket.maxHead", self.max_head, 8192..=1 << 20);
         checks.range("websocket.maxHeaders", self.max_headers, 8..=1024);
         checks.range("websocket.maxMessage", self.max_message, 16..=64 << 20);

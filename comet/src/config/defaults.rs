@@ -1,9 +1,9 @@
 //! The defaults: what a comet is that is told nothing. The keys' own documentation has the arithmetic.
 
-use common::config::Human;
+use common::{config::Human, tls::MinVersion};
 
 use super::{
-    Bucket, Env, Flash, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, WebSocket, Whitelist,
+    Bucket, Env, Flash, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, Tls, WebSocket, Whitelist,
 };
 use crate::channel::FullPolicy;
 
@@ -26,6 +26,7 @@ impl Default for Tcp {
     fn default() -> Self {
         Self {
             bind: vec![":3101".to_owned()],
+            tls_bind: Vec::new(),
             sndbuf: 64 << 10,
             rcvbuf: 0,
             keepalive: false,
@@ -40,10 +41,23 @@ impl Default for WebSocket {
             bind: vec![":3102".to_owned()],
             origins: vec!["*".to_owned()],
             tls_open: false,
+            tls_bind: vec![":3103".to_owned()],
+            cert_file: String::new(),
+            private_file: String::new(),
             max_head: 8192,
             max_headers: 64,
             max_message: 16 * (4096 + 16),
             idle: Human::secs(60),
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            reload: Human::secs(10),
+            min_version: MinVersion::default(),
+            development_certificate: false,
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn say(config: &config::Protocol, channel: &Channel) {
 }
 
 /// Shuts our side and waits for the client's, reading at most `limit` bytes.
-async fn linger(socket: &TcpStream, limit: usize) -> io::Result<()> {
+pub(super) async fn linger(socket: &TcpStream, limit: usize) -> io::Result<()> {
     SockRef::from(socket).shutdown(Shutdown::Write)?;
     let mut waste = [0; 1024];
     let mut read = 0;

@@ -4,6 +4,7 @@
 //!
 //! # Layout
 //!
+//! - `secure`: the TLS handshake, where there is one
 //! - `greeting`: up to AuthReply, under one absolute deadline
 //! - `online`: the one loop
 //! - `farewell`: telling the client why, and closing without cutting that off
@@ -11,6 +12,7 @@
 mod farewell;
 mod greeting;
 mod online;
+mod secure;
 
 use std::{
     io::{self, ErrorKind, Read as _},
@@ -33,26 +35,30 @@ use crate::{
     transport::{
         Door, http,
         intake::{Event, Intake, Parsing},
+        stream::Stream,
+        tls,
     },
 };
 
-/// Serves a connection of the TCP door until it is closed.
+/// Serves a connection of the TCP door, or of the one behind TLS, until it is closed.
 pub fn serve_tcp(
     gateway: Arc<Gateway>,
+    tls: Option<tls::Acceptor>,
     stream: TcpStream,
     client: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
-    Life::Beginning(Box::pin(begin_tcp(gateway, stream, client)))
+    Life::Beginning(Box::pin(begin_tcp(gateway, tls, stream, client)))
 }
 
-/// Serves a connection of the HTTP door until it is closed: plain requests, or a WebSocket.
+/// Serves a connection of the HTTP door, or of the one behind TLS, until it is closed: plain requests, or a WebSocket.
 pub fn serve_http(
     gateway: Arc<Gateway>,
+    tls: Option<tls::Acceptor>,
     door: Arc<http::Door>,
     stream: TcpStream,
     client: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
-    Life::Beginning(Box::pin(begin_http(gateway, door, stream, client)))
+    Life::Beginning(Box::pin(begin_http(gateway, tls, door, stream, client)))
 }
 
 /// A connection's task. It is written by hand because an `async fn` keeps a place for every step that it waits in: idle
@@ -92,30 +98,42 @@ impl Future for Life {
     }
 }
 
-async fn begin_tcp(gateway: Arc<Gateway>, stream: TcpStream, client: SocketAddr) -> Option<Online> {
-    let presence = Presence::enter(&gateway, Door::Tcp);
-    let login = Login {
-        door: Door::Tcp,
-        client,
-        cookie: String::new(),
-        deadline: Instant::now() + gateway.protocol.handshake_timeout.get(),
-    };
-    begin(gateway, stream, Intake::tcp(), login, presence).await
-}
-
-async fn begin_http(
+async fn begin_tcp(
     gateway: Arc<Gateway>,
-    door: Arc<http::Door>,
+    tls: Option<tls::Acceptor>,
     stream: TcpStream,
     client: SocketAddr,
 ) -> Option<Online> {
     let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
-    let presence = Presence::enter(&gateway, Door::WebSocket);
-    match door.serve(stream, client, deadline).await {
+    let door = secure::door(Door::Tcp, tls.as_ref());
+    let presence = Presence::enter(&gateway, door);
+    let mut stream = secure::begin(&gateway, tls, stream, client, deadline).await?;
+    let intake = Intake::tcp_after(stream.take_unread());
+    let login = Login {
+        door,
+        client,
+        cookie: String::new(),
+        deadline,
+    };
+    begin(gateway, stream, intake, login, presence).await
+}
+
+async fn begin_http(
+    gateway: Arc<Gateway>,
+    tls: Option<tls::Acceptor>,
+    http: Arc<http::Door>,
+    stream: TcpStream,
+    client: SocketAddr,
+) -> Option<Online> {
+    let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
+    let door = secure::door(Door::WebSocket, tls.as_ref());
+    let presence = Presence::enter(&gateway, door);
+    let stream = secure::begin(&gateway, tls, stream, client, deadline).await?;
+    match http.serve(stream, client, deadline).await {
         Ok(http::Outcome::Upgraded(upgraded)) => {
             let intake = Intake::websocket(&upgraded.early);
             let login = Login {
-                door: Door::WebSocket,
+                door,
                 client,
                 cookie: upgraded.cookie,
                 deadline: upgraded.deadline,
@@ -133,13 +151,13 @@ async fn begin_http(
 
 async fn begin(
     gateway: Arc<Gateway>,
-    stream: TcpStream,
+    stream: Stream,
     mut intake: Intake,
     login: Login,
     presence: Presence,
 ) -> Option<Online> {
     let context = Arc::clone(&gateway.channels);
-    let channel = Arc::new(Channel::new(0, login.door, Outlet::Direct(stream), context));
+    let channel = Arc::new(Channel::new(0, login.door, Outlet::from(stream), context));
     match greeting::greet(&gateway, &channel, &mut intake, login).await {
         Ok(session) => Some(Online::new(gateway, channel, session, intake, presence)),
         Err(farewell) => {
@@ -202,9 +220,17 @@ fn read<R>(
         return Ok(None);
     };
     let mut buffer = gateway.round.buffer();
-    match read_once(socket, &mut buffer) {
+    let mut opened = Vec::new();
+    let (came, fresh) = match channel.sealed() {
+        None => (read_once(socket, &mut buffer), &mut buffer[..]),
+        Some(sealed) => {
+            let came = sealed.read(&mut buffer, &mut opened, read_once);
+            (came, &mut opened[..])
+        }
+    };
+    match came {
         Ok(0) => Err(CloseReason::PeerClosed),
-        Ok(count) => Ok(Some(intake.feed(&mut buffer[..count], handle))),
+        Ok(count) => Ok(Some(intake.feed(&mut fresh[..count], handle))),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(_) => Err(CloseReason::SocketError),
     }

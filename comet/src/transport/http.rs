@@ -17,7 +17,6 @@ use hyper_util::rt::TokioTimer;
 use thiserror::Error;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use self::{
     patient::Patient,
     visit::{Visit, Visitor},
 };
+use super::stream::Stream;
 
 /// The smallest limit for a head that hyper can keep, in bytes.
 pub const MIN_MAX_HEAD: usize = 8192;
@@ -79,8 +79,8 @@ impl Default for HttpLimits {
 #[derive(Debug)]
 pub struct Upgraded {
     /// The connection.
-    pub stream: TcpStream,
-    /// What came behind the handshake: at most [`HttpLimits::max_head`].
+    pub stream: Stream,
+    /// What came behind the handshake: at most [`HttpLimits::max_head`], and behind TLS as much as came with it.
     pub early: Bytes,
     /// The handshake's `Cookie` header, or nothing.
     pub cookie: String,
@@ -125,12 +125,12 @@ impl Door {
     /// The first request must be complete by `deadline`.
     pub async fn serve(
         &self,
-        stream: TcpStream,
+        stream: impl Into<Stream>,
         peer: SocketAddr,
         deadline: Instant,
     ) -> Result<Outcome, HttpError> {
         let visit = Visit::new(deadline);
-        let io = Patient::new(stream, self.limits.idle);
+        let io = Patient::new(stream.into(), self.limits.idle);
         let mut connection = self.http().serve_connection(
             io,
             Visitor {
@@ -141,13 +141,14 @@ impl Door {
         );
         let ended = self.drive(&mut connection, &visit).await;
         let parts = connection.into_parts();
-        let stream = parts.io.into_inner();
+        let mut stream = parts.io.into_inner();
         let accepted = visit.take_accepted().filter(|_| ended.is_ok());
         if let Some((cookie, deadline)) = accepted {
+            // A copy, so that the buffer of hyper is not kept for a few bytes.
+            let early = [&parts.read_buf[..], &stream.take_unread()].concat();
             return Ok(Outcome::Upgraded(Upgraded {
                 stream,
-                // A copy, so that the buffer of hyper is not kept for a few bytes.
-                early: Bytes::copy_from_slice(&parts.read_buf),
+                early: early.into(),
                 cookie,
                 deadline,
             }));
@@ -196,7 +197,7 @@ impl Door {
     }
 
     /// Closes without a reset, which would take the last answer from the client.
-    async fn close(&self, mut stream: TcpStream) {
+    async fn close(&self, mut stream: Stream) {
         let goodbye = async {
             stream.shutdown().await?;
             tokio::io::copy(&mut stream.take(MAX_DISCARDED), &mut tokio::io::sink()).await

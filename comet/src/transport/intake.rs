@@ -58,9 +58,14 @@ struct WebSocket {
 impl Intake {
     /// For a TCP client.
     pub fn tcp() -> Self {
+        Self::tcp_after(Vec::new())
+    }
+
+    /// For a TCP client behind TLS; `early` came with the end of its handshake.
+    pub fn tcp_after(early: Vec<u8>) -> Self {
         Self {
             parser: Parser::Tcp,
-            rest: Vec::new(),
+            rest: early,
         }
     }
 

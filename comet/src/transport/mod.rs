@@ -3,6 +3,8 @@
 pub mod flash;
 pub mod http;
 pub mod intake;
+pub mod stream;
+pub mod tls;
 pub mod websocket;
 
 use protocol::{Frame, HEADER_LEN, Header, frame};
@@ -14,6 +16,10 @@ pub enum Door {
     Tcp,
     /// goim's frames in WebSocket messages.
     WebSocket,
+    /// As [`Self::Tcp`], behind TLS.
+    TcpTls,
+    /// As [`Self::WebSocket`], behind TLS.
+    Wss,
 }
 
 impl Door {
@@ -22,20 +28,37 @@ impl Door {
         match self {
             Self::Tcp => "tcp",
             Self::WebSocket => "websocket",
+            Self::TcpTls => "tcp_tls",
+            Self::Wss => "wss",
         }
+    }
+
+    /// This door behind TLS.
+    #[must_use]
+    pub fn secured(self) -> Self {
+        match self {
+            Self::Tcp | Self::TcpTls => Self::TcpTls,
+            Self::WebSocket | Self::Wss => Self::Wss,
+        }
+    }
+
+    /// Whether its bytes are WebSocket messages.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket | Self::Wss)
     }
 
     /// The bytes of a frame for this door.
     pub fn bytes(self, frame: &Frame) -> &[u8] {
-        match self {
-            Self::Tcp => frame.tcp(),
-            Self::WebSocket => frame.websocket(),
+        if self.is_websocket() {
+            frame.websocket()
+        } else {
+            frame.tcp()
         }
     }
 
     /// Appends one proto as this door sends it.
     pub fn encode(self, header: Header, body: &[u8], out: &mut Vec<u8>) {
-        if self == Self::WebSocket {
+        if self.is_websocket() {
             frame::put_websocket_header(out, HEADER_LEN + body.len());
         }
         header.encode(body, out);

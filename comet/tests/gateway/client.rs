@@ -1,27 +1,48 @@
-//! Clients behind both doors, with nothing but a socket.
+//! Clients behind every door, with nothing but a socket.
 
 use std::net::SocketAddr;
 
 use protocol::{Decoded, HEADER_LEN, Header, codec, op};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::support::{OP, within};
+use crate::{
+    connector::Wanted,
+    support::{OP, within},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     Tcp,
     WebSocket,
+    TcpTls,
+    Wss,
 }
 
-pub const DOORS: [Door; 2] = [Door::Tcp, Door::WebSocket];
+pub const DOORS: [Door; 4] = [Door::Tcp, Door::WebSocket, Door::TcpTls, Door::Wss];
+
+impl Door {
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket | Self::Wss)
+    }
+
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::TcpTls | Self::Wss)
+    }
+}
+
+/// A socket, or TLS on one.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A client with nothing but a socket.
 pub struct Client {
     door: Door,
-    pub socket: TcpStream,
+    pub socket: Box<dyn Io>,
+    pub address: SocketAddr,
     /// What came and is not parsed.
     bytes: Vec<u8>,
     /// Protos that came in one message.
@@ -48,9 +69,22 @@ pub struct Ended {
 
 impl Client {
     pub async fn to(door: Door, addr: SocketAddr) -> Self {
+        let socket = TcpStream::connect(addr).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let socket: Box<dyn Io> = if door.is_tls() {
+            Box::new(within(Wanted::default().connect(socket)).await.unwrap())
+        } else {
+            Box::new(socket)
+        };
+        Self::over(door, socket, address)
+    }
+
+    /// Over a connection that is there.
+    pub fn over(door: Door, socket: Box<dyn Io>, address: SocketAddr) -> Self {
         Self {
             door,
-            socket: TcpStream::connect(addr).await.unwrap(),
+            socket,
+            address,
             bytes: Vec::new(),
             protos: Vec::new(),
         }
@@ -61,6 +95,11 @@ impl Client {
             b"GET /sub HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         self.socket.write_all(request).await.unwrap();
+        self.read_upgrade().await;
+    }
+
+    /// Reads the answer to the handshake, and no more.
+    pub async fn read_upgrade(&mut self) {
         let end = loop {
             let end = self.bytes.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(end) = end {
@@ -74,9 +113,10 @@ impl Client {
 
     /// What the door wraps around protos.
     pub fn wrap(&self, protos: &[u8]) -> Vec<u8> {
-        match self.door {
-            Door::Tcp => protos.to_vec(),
-            Door::WebSocket => masked(0x82, protos),
+        if self.door.is_websocket() {
+            masked(0x82, protos)
+        } else {
+            protos.to_vec()
         }
     }
 
@@ -153,10 +193,8 @@ impl Client {
         let ended = self.end().await;
         let (label, text) = ended.reason.expect("no operation 6");
         assert_eq!(label, reason);
-        match door {
-            Door::Tcp => assert_eq!(ended.close, None),
-            Door::WebSocket => assert_eq!(ended.close, Some((code, text.clone()))),
-        }
+        let close = door.is_websocket().then(|| (code, text.clone()));
+        assert_eq!(ended.close, close);
         text
     }
 
@@ -174,13 +212,13 @@ impl Client {
     }
 
     fn parse(&mut self) -> Option<Got> {
-        if self.door == Door::Tcp {
+        if !self.door.is_websocket() {
             self.protos.append(&mut self.bytes);
         }
         if let Some(proto) = take_proto(&mut self.protos) {
             return Some(proto);
         }
-        if self.door == Door::Tcp {
+        if !self.door.is_websocket() {
             std::mem::swap(&mut self.protos, &mut self.bytes);
             return None;
         }

@@ -403,7 +403,7 @@ async fn a_connection_that_was_replaced_elsewhere_is_told_so_and_those_that_have
         logic.told_disconnect().await;
     }
     let metrics = gateway.comet.metrics();
-    until(|| metrics.closes("replaced").get() == 2).await;
+    until(|| metrics.closes("replaced").get() == 4).await;
     assert_eq!(metrics.closes("kicked").get(), 0);
 }
 

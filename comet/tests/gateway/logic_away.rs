@@ -149,7 +149,7 @@ async fn a_logic_that_hangs_ends_the_login_in_time() {
     for door in DOORS {
         let mut config = config(&[logic.addr]);
         config.rpc_client.timeout = Human::secs(60);
-        config.protocol.handshake_timeout = Human::millis(300);
+        config.protocol.handshake_timeout = Human::secs(1);
         let gateway = Gateway::start(&config).await;
         let mut client = gateway.client(door).await;
         client.auth(&token("a", "")).await;
@@ -190,8 +190,8 @@ async fn a_refused_token_is_told() {
         client.ends_with("auth_refused", 1008).await;
     }
     let metrics = gateway.comet.metrics();
-    assert_eq!(metrics.logic_calls("connect", "refused").get(), 2);
-    until(|| metrics.closes("auth_refused").get() == 2).await;
+    assert_eq!(metrics.logic_calls("connect", "refused").get(), 4);
+    until(|| metrics.closes("auth_refused").get() == 4).await;
 }
 
 #[tokio::test]
@@ -244,10 +244,7 @@ async fn logic_is_told_of_every_end_but_that_of_a_replaced_one() {
     let connection = logic.told_connect().await.connection.unwrap();
     assert_eq!(connection.door, "tcp");
     assert!(connection.id > first.id);
-    assert_eq!(
-        connection.client_address,
-        newer.socket.local_addr().unwrap().to_string()
-    );
+    assert_eq!(connection.client_address, newer.address.to_string());
     drop(newer);
     let goodbye = logic.told_disconnect().await;
     assert_eq!(goodbye.connection, Some(connection));

@@ -9,6 +9,7 @@
 
 mod bounds;
 mod client;
+mod connector;
 mod flash;
 mod goim;
 mod lanes;
@@ -19,4 +20,5 @@ mod register;
 mod shutdown;
 mod slow_logic;
 mod support;
+mod tls;
 mod tokens;

@@ -34,7 +34,7 @@ async fn heartbeats_and_pings_do_not_wait_for_receive_whose_order_is_kept() {
         }
         assert_eq!(logic.told_receive().await, (1, vec![1]));
         assert_eq!(client.heartbeat(10).await, 1);
-        if door == Door::WebSocket {
+        if door.is_websocket() {
             client.ping(b"there?").await;
             assert_eq!(client.next().await, Got::Pong(b"there?".to_vec()));
         }

@@ -18,7 +18,7 @@ pub(super) const LARGE: usize = 1 << 20;
 pub(super) const ANSWER_OP: i32 = op::HEARTBEAT_REPLY;
 
 /// A test that waits longer has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The client.
 pub(super) struct Peer {
@@ -167,9 +167,10 @@ impl Peer {
             timeout(PATIENCE, reading).await.unwrap().unwrap();
         };
         tokio::join!(flushing, reading);
-        match door {
-            Door::Tcp => protos(&bytes),
-            Door::WebSocket => websocket_messages(&bytes),
+        if door.is_websocket() {
+            websocket_messages(&bytes)
+        } else {
+            protos(&bytes)
         }
     }
 

@@ -4,7 +4,10 @@ use std::io;
 
 use axum::routing::get;
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
 
 use super::*;
 
