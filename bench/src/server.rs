@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// For a comet beside others: the port of a monitor is nobody's here.
 const NO_MONITOR: &str = "monitor.open=false";
 
+/// For a comet that has doors behind TLS: they are opened.
+const OWN_CERTIFICATE: &str = "tls.developmentCertificate=true";
+
 /// Where the server is.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
@@ -33,6 +36,12 @@ pub struct ServerArgs {
     /// The WebSocket door.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "comet")]
     pub websocket: Option<SocketAddr>,
+    /// The TCP door behind TLS.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "comet")]
+    pub tcp_tls: Option<SocketAddr>,
+    /// The WebSocket door behind TLS.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "comet")]
+    pub wss: Option<SocketAddr>,
     /// Where pushes go: goim's Comet over gRPC.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "comet")]
     pub grpc: Option<SocketAddr>,
@@ -61,10 +70,12 @@ impl Server {
         let doors = Doors {
             tcp: args.tcp,
             websocket: args.websocket,
+            tcp_tls: args.tcp_tls,
+            wss: args.wss,
         };
         ensure!(
-            doors.tcp.is_some() || doors.websocket.is_some(),
-            "name the server: --comet, or --tcp and --websocket, with --grpc and --pid"
+            !doors.is_empty(),
+            "name the server: --comet, or its doors (--tcp, --websocket, --tcp-tls, --wss), with --grpc and --pid"
         );
         Ok(Self::at(doors, args.grpc, Processes::new(args.pid.clone())))
     }
@@ -136,7 +147,7 @@ pub struct Comet {
 impl Comet {
     /// Starts one with these keys of its configuration and waits until all its doors are open.
     pub fn start(comet: &Path, set: &[String], logic: SocketAddr) -> anyhow::Result<Self> {
-        let [tcp, websocket, grpc] = free_addresses()?;
+        let [tcp, websocket, tcp_tls, wss, grpc] = free_addresses()?;
         let mut own = vec![
             format!("tcp.bind={tcp}"),
             format!("websocket.bind={websocket}"),
@@ -146,6 +157,18 @@ impl Comet {
         ];
         if takes(comet, NO_MONITOR)? {
             own.push(NO_MONITOR.to_owned());
+        }
+        let mut doors = Doors {
+            tcp: Some(tcp),
+            websocket: Some(websocket),
+            ..Doors::default()
+        };
+        if takes(comet, OWN_CERTIFICATE)? {
+            (doors.tcp_tls, doors.wss) = (Some(tcp_tls), Some(wss));
+            own.push(OWN_CERTIFICATE.to_owned());
+            own.push(format!("tcp.tlsBind={tcp_tls}"));
+            own.push(format!("websocket.tlsBind={wss}"));
+            own.push("websocket.tlsOpen=true".to_owned());
         }
         let mut command = Command::new(comet);
         // Only what is said here and at our own command line counts.
@@ -161,10 +184,7 @@ impl Comet {
             wait_until_open(address, &mut process)?;
         }
         Ok(Self {
-            doors: Doors {
-                tcp: Some(tcp),
-                websocket: Some(websocket),
-            },
+            doors,
             grpc,
             process,
         })

@@ -31,7 +31,7 @@ fn bench(args: &[&str]) -> Option<Row> {
 fn many_comets_have_their_connections_and_all_get_a_broadcast() {
     let args = "million --connections 2000 --per-comet 1000 --quiet 1";
     let args: Vec<_> = args.split(' ').collect();
-    for door in ["tcp", "websocket"] {
+    for door in ["tcp", "websocket", "tcp-tls", "wss"] {
         let Some(row) = bench(&[&args[..], &["--door", door]].concat()) else {
             return;
         };

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     DATA,
-    doors::{Door, Seen, Walk, WalkError},
+    doors::{Door, Seen, Tls, Walk, WalkError},
     measure,
 };
 
@@ -27,6 +27,7 @@ use crate::{
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     door: Door,
+    tls: Option<Tls>,
     stage: Stage,
     walk: Walk,
     /// Of the messages of its group.
@@ -117,6 +118,11 @@ impl Connection {
         Ok(Self {
             socket: TcpStream::from_std(socket.into()),
             door,
+            tls: door
+                .is_tls()
+                .then(Tls::new)
+                .transpose()
+                .map_err(io::Error::other)?,
             stage: Stage::Connecting(door.hello(server), door.wrap(&auth)),
             walk: door.walk(),
             sequence: Sequence::default(),
@@ -148,7 +154,7 @@ impl Connection {
             };
             counts.stats.reads += 1;
             counts.stats.bytes += len as u64;
-            if self.take(&buffer[..len], counts)? == Step::LoggedIn {
+            if self.came(&buffer[..len], counts)? == Step::LoggedIn {
                 step = Step::LoggedIn;
             }
             if len < buffer.len() && !is_closed {
@@ -203,6 +209,20 @@ impl Connection {
         Ok(true)
     }
 
+    /// Takes what came of the socket.
+    fn came(&mut self, input: &[u8], counts: &mut Counts) -> Result<Step, Ended> {
+        let Some(tls) = &mut self.tls else {
+            return self.take(input, counts);
+        };
+        let mut plain = Vec::new();
+        tls.open(input, &mut plain)?;
+        tls.flush(&mut self.socket)?;
+        if plain.is_empty() {
+            return Ok(Step::On);
+        }
+        self.take(&plain, counts)
+    }
+
     fn take(&mut self, input: &[u8], counts: &mut Counts) -> Result<Step, Ended> {
         let Stage::Welcome(held, auth) = &mut self.stage else {
             return self.walk(input, counts);
@@ -255,7 +275,11 @@ impl Connection {
     }
 
     /// What clients send is far smaller than any socket's buffer: one that does not take it at once has failed.
-    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.seal(bytes)?;
+            return tls.flush(&mut self.socket);
+        }
         let sent = (&self.socket).write(bytes)?;
         if sent < bytes.len() {
             return Err(io::ErrorKind::WriteZero.into());

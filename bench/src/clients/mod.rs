@@ -35,16 +35,40 @@ pub struct Doors {
     pub tcp: Option<SocketAddr>,
     /// The WebSocket door.
     pub websocket: Option<SocketAddr>,
+    /// The TCP door behind TLS.
+    pub tcp_tls: Option<SocketAddr>,
+    /// The WebSocket door behind TLS.
+    pub wss: Option<SocketAddr>,
 }
 
 impl Doors {
+    /// This one door.
+    pub fn only(door: Door, address: SocketAddr) -> Self {
+        let mut doors = Self::default();
+        *doors.place(door) = Some(address);
+        doors
+    }
+
+    /// Whether there is one.
+    pub fn is_empty(&self) -> bool {
+        let mut doors = *self;
+        Door::ALL.iter().all(|&door| doors.place(door).is_none())
+    }
+
     /// The address of a door; an error if none was given.
     pub fn address(&self, door: Door) -> anyhow::Result<SocketAddr> {
-        let address = match door {
-            Door::Tcp => self.tcp,
-            Door::Websocket => self.websocket,
-        };
+        let mut doors = *self;
+        let address = *doors.place(door);
         address.with_context(|| format!("no address of the {} door was given", door.name()))
+    }
+
+    fn place(&mut self, door: Door) -> &mut Option<SocketAddr> {
+        match door {
+            Door::Tcp => &mut self.tcp,
+            Door::Websocket => &mut self.websocket,
+            Door::TcpTls => &mut self.tcp_tls,
+            Door::Wss => &mut self.wss,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! what lies around the frames that come back.
 
 mod frames;
+mod tls;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -9,52 +10,67 @@ use std::net::SocketAddr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-pub use self::frames::{FrameWalk, Mark, Seen, WalkError};
 use self::websocket::MessageWalk;
+pub use self::{
+    frames::{FrameWalk, Mark, Seen, WalkError},
+    tls::Tls,
+};
 
 /// By which clients come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Door {
     /// goim's frames as they are.
     Tcp,
     /// goim's frames in binary messages.
     Websocket,
+    /// As `tcp`, behind TLS.
+    TcpTls,
+    /// As `websocket`, behind TLS.
+    Wss,
 }
 
 impl Door {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tcp, Self::Websocket, Self::TcpTls, Self::Wss];
+
+    /// Whether it is behind TLS.
+    pub fn is_tls(self) -> bool {
+        matches!(self, Self::TcpTls | Self::Wss)
+    }
+
+    /// Whether frames are in WebSocket messages.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Websocket | Self::Wss)
+    }
+
     /// What is sent before any frame, if the server has to answer it first.
     pub fn hello(self, server: SocketAddr) -> Option<Vec<u8>> {
-        match self {
-            Self::Tcp => None,
-            Self::Websocket => Some(websocket::hello(server)),
-        }
+        self.is_websocket().then(|| websocket::hello(server))
     }
 
     /// How many bytes of `input` the answer to [`Self::hello`] takes; nothing while it has not come whole.
     pub fn welcome(self, input: &[u8]) -> Result<Option<usize>, WalkError> {
-        match self {
-            Self::Tcp => Ok(Some(0)),
-            Self::Websocket => websocket::welcome(input),
+        if self.is_websocket() {
+            websocket::welcome(input)
+        } else {
+            Ok(Some(0))
         }
     }
 
     /// What is sent for a frame.
     pub fn wrap(self, frame: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Tcp => frame.to_vec(),
-            Self::Websocket => websocket::wrap(frame),
+        if self.is_websocket() {
+            websocket::wrap(frame)
+        } else {
+            frame.to_vec()
         }
     }
 
     /// The walk over what a new connection is sent.
     pub fn walk(self) -> Walk {
-        let message = match self {
-            Self::Tcp => None,
-            Self::Websocket => Some(MessageWalk::default()),
-        };
         Walk {
-            message,
+            message: self.is_websocket().then(MessageWalk::default),
             frames: FrameWalk::default(),
         }
     }
@@ -64,6 +80,8 @@ impl Door {
         match self {
             Self::Tcp => "TCP",
             Self::Websocket => "WebSocket",
+            Self::TcpTls => "TCP TLS",
+            Self::Wss => "WSS",
         }
     }
 }

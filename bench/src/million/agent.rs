@@ -75,12 +75,7 @@ pub(super) struct Outcome {
 
 /// Serves until its input ends.
 pub async fn serve(args: AgentArgs) -> anyhow::Result<()> {
-    let mut doors = Doors::default();
-    match args.door {
-        Door::Tcp => doors.tcp = Some(args.address),
-        Door::Websocket => doors.websocket = Some(args.address),
-    }
-    let fleet = Fleet::start(doors, 1)?;
+    let fleet = Fleet::start(Doors::only(args.door, args.address), 1)?;
     for line in io::stdin().lock().lines() {
         let order = serde_json::from_str(&line?).context("an order")?;
         let answer = obey(&fleet, order).await;

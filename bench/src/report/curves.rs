@@ -118,8 +118,8 @@ pub(super) fn memory(measured: &[Measured]) -> Option<Chart> {
 /// Those that the server has.
 fn doors(server: &ServerArgs) -> impl Iterator<Item = Door> {
     let has = move |door: &Door| match door {
-        Door::Tcp => server.comet.is_some() || server.tcp.is_some(),
         Door::Websocket => server.comet.is_some() || server.websocket.is_some(),
+        _ => server.comet.is_some() || server.tcp.is_some(),
     };
     [Door::Tcp, Door::Websocket].into_iter().filter(has)
 }

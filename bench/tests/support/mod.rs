@@ -102,7 +102,11 @@ impl Fake {
             });
         });
         Self {
-            doors: Doors { tcp, websocket },
+            doors: Doors {
+                tcp,
+                websocket,
+                ..Doors::default()
+            },
             grpc: grpc.recv().unwrap(),
             faults,
         }
@@ -163,11 +167,11 @@ fn serve(mut socket: TcpStream, door: Door, clients: &Mutex<Vec<Client>>) {
 
 /// Takes a client's frame off the input, once it is there whole.
 fn take(door: Door, input: &mut Vec<u8>) -> Option<(Header, Vec<u8>)> {
-    let around = match (door, input.get(1)) {
-        (Door::Tcp, _) => 0,
+    let around = match input.get(1) {
+        _ if !door.is_websocket() => 0,
         // A mask of four bytes, which are zero.
-        (Door::Websocket, Some(len)) if len & 0x7f == 126 => 8,
-        (Door::Websocket, _) => 6,
+        Some(len) if len & 0x7f == 126 => 8,
+        _ => 6,
     };
     let frame = input.get(around..)?;
     let Decoded::Frame { header, body, len } = codec::decode(frame, 4096).unwrap() else {
@@ -181,7 +185,7 @@ fn take(door: Door, input: &mut Vec<u8>) -> Option<(Header, Vec<u8>)> {
 /// What is sent for frames.
 fn wrap(door: Door, frames: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if door == Door::Websocket {
+    if door.is_websocket() {
         protocol::frame::put_websocket_header(&mut bytes, frames.len());
     }
     bytes.extend_from_slice(frames);

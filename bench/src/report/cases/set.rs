@@ -114,6 +114,7 @@ fn fanouts(cases: &mut Vec<Case>, connections: u32, limit: f64, door: Door) {
         (Door::Tcp, false) => ["", "11.6", "10.8"],
         (Door::Websocket, true) => ["", "7.7", ""],
         (Door::Websocket, false) => ["", "14.0", ""],
+        (Door::TcpTls | Door::Wss, _) => [""; 3],
     };
     let (eight, many) = if small { (2.0, 0.5) } else { (3.0, 0.8) };
     let one = [Target::OfLimit(1.25)];
@@ -305,6 +306,22 @@ fn sessions(cases: &mut Vec<Case>) {
             &targets,
         ));
     }
+    secured(cases);
+}
+
+/// Behind TLS, which neither the limit nor goim's figures have.
+fn secured(cases: &mut Vec<Case>) {
+    let logins = Work::Logins(Door::Wss);
+    cases.push(case("logins-wss", logins, "", &[]));
+    let targets = [
+        Target::Bytes(8192.0),
+        Target::IdleCpu(0.001),
+        Target::NoFault,
+    ];
+    let idle = Work::Idle(Door::Wss);
+    cases.push(case("idle-wss", idle, "", &targets));
+    let room = Work::Rooms(pushes(1000, Door::Wss, 8), 1);
+    cases.push(case("room-8-wss-1000", room, "", &[Target::NoFault]));
 }
 
 fn hardships(cases: &mut Vec<Case>) {
