@@ -166,7 +166,7 @@ impl Metrics {
         add.metric("ignored", "Frames without effect, by reason", &self.ignored);
         let help = "Frames from clients that have logged in, by operation";
         add.metric("protos_in", help, &self.protos_in.family);
-        let help = "Answers and farewells to clients, by operation";
+        let help = "Frames for clients, pushed ones among them, by operation";
         add.metric("protos_out", help, &self.protos_out.family);
     }
 
@@ -278,7 +278,7 @@ impl Metrics {
         self.protos_in.of(op)
     }
 
-    /// Answers to clients, and farewells.
+    /// Frames for clients: messages that were taken, answers and farewells.
     pub fn protos_out(&self, op: i32) -> &Counter {
         self.protos_out.of(op)
     }

@@ -126,6 +126,18 @@ impl Frame {
         self.0.meta.len()
     }
 
+    /// The operation of each message inside, in their order.
+    pub fn operations(&self) -> impl Iterator<Item = i32> {
+        let mut rest = self.tcp();
+        std::iter::from_fn(move || {
+            let head = rest.first_chunk::<HEADER_LEN>()?;
+            let [l0, l1, l2, l3, _, _, _, _, o0, o1, o2, o3, ..] = *head;
+            let len = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).ok()?;
+            rest = rest.get(len.max(HEADER_LEN)..).unwrap_or_default();
+            Some(i32::from_be_bytes([o0, o1, o2, o3]))
+        })
+    }
+
     /// `skip`: bytes of the payload that TCP is not sent.
     fn build(payload: &[&[u8]], skip: usize, meta: Box<[Meta]>) -> Self {
         let len = payload.iter().map(|part| part.len()).sum();

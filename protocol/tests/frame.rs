@@ -121,6 +121,8 @@ fn joined_messages_come_back_in_their_order() {
             .map(|id| (Header::push(1000 + i32::from(id)), body.clone()))
             .collect();
         assert_eq!(walk(joined.tcp()), expected);
+        let operations = expected.iter().map(|(header, _)| header.op);
+        assert!(joined.operations().eq(operations));
         let payload = &joined.websocket()[websocket_header_len(joined.tcp().len() + 16)..];
         let [(header, body)] = &walk(payload)[..] else {
             panic!("a WebSocket message is one Raw");

@@ -113,6 +113,8 @@ async fn a_message_that_is_accepted_and_not_delivered_is_in_one_counter() {
     assert_eq!(of("taken"), of("delivered") + of("lost"), "{ends:?}");
     let written = comet.sum_of("comet_write_messages");
     assert_eq!(written, of("delivered"), "by writes");
+    let out = ["operation=\"application\""];
+    assert_eq!(comet.sum("comet_protos_out_total", &out), of("taken"));
     let refused = comet.sum("comet_refused_pushes_total", &["reason=\"invalid\""]);
     assert_eq!(refused, 1);
     assert!(comet.sum("comet_push_seconds", &[]) > 0);

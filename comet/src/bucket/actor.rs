@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use protocol::op;
+use protocol::{Frame, op};
 use tokio::{
     sync::mpsc,
     task::yield_now,
@@ -135,7 +135,7 @@ impl Actor {
             if let Some(keyed) = &mut self.keyed {
                 budget = budget.saturating_sub(keyed.serve(&self.members, budget).max(1));
                 if let Some(finished) = self.keyed.take_if(|keyed| keyed.is_done()) {
-                    self.count(finished.counts(), finished.messages());
+                    self.count(finished.counts(), finished.frame());
                     finished.finish(&self.context.metrics);
                 }
                 continue;
@@ -172,7 +172,7 @@ impl Actor {
             .serve_all(slice.from, slice.count, u64::MAX, |member| {
                 counts.push_if_accepted(member, slice.op, &slice.frame);
             });
-        self.count(&counts, slice.frame.messages());
+        self.count(&counts, &slice.frame);
         (counts, at)
     }
 
@@ -184,7 +184,7 @@ impl Actor {
                 let (served, is_done) = running.serve(&mut self.members, budget);
                 budget = budget.saturating_sub(served.max(1));
                 if is_done && let Some(finished) = self.running.take() {
-                    self.count(finished.counts(), finished.messages());
+                    self.count(finished.counts(), finished.frame());
                     finished.finish(&self.context.metrics);
                     self.begin_next();
                 }
@@ -376,10 +376,15 @@ impl Actor {
         }
     }
 
-    fn count(&self, counts: &Counts, messages: usize) {
+    fn count(&self, counts: &Counts, frame: &Frame) {
         let metrics = &self.context.metrics;
-        let messages = messages as u64;
-        metrics.taken.inc_by(counts.taken * messages);
+        let messages = frame.messages() as u64;
+        if counts.taken > 0 {
+            metrics.taken.inc_by(counts.taken * messages);
+            for op in frame.operations() {
+                metrics.protos_out(op).inc_by(counts.taken);
+            }
+        }
         metrics.written(messages, counts.written);
         metrics.absent.inc_by(counts.absent * messages);
         metrics.filtered.inc_by(counts.filtered * messages);

@@ -151,9 +151,9 @@ impl Running {
         &self.counts
     }
 
-    /// How many messages it is about.
-    pub(super) fn messages(&self) -> usize {
-        self.joined.frame.messages()
+    /// The messages that it is about.
+    pub(super) fn frame(&self) -> &Frame {
+        &self.joined.frame
     }
 
     /// Reports the outcome to those who pushed.
@@ -202,9 +202,9 @@ impl Keyed {
         &self.counts
     }
 
-    /// How many messages it is about.
-    pub(super) fn messages(&self) -> usize {
-        self.frame.messages()
+    /// What it is about.
+    pub(super) fn frame(&self) -> &Frame {
+        &self.frame
     }
 
     /// Reports the outcome to the one who pushed.

@@ -177,7 +177,7 @@ fn every_push_inside_a_join_has_its_outcome() {
     let mut running = Running::begin(joined, &mut members);
     assert_eq!(running.serve(&mut members, 10), (0, true));
     assert!(one.try_recv().is_err());
-    assert_eq!(running.messages(), 2);
+    assert_eq!(running.frame().messages(), 2);
     let metrics = Metrics::default();
     running.finish(&metrics);
     assert_eq!(metrics.nobody.get(), 2);
