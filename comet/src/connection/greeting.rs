@@ -39,7 +39,6 @@ pub(super) async fn greet(
         cookie,
         deadline,
     } = login;
-    let begun = Instant::now();
     let asking = async {
         let (auth, token) = read_auth(gateway, channel, intake).await?;
         // Now, not at accept: of two logins with one key, the later one wins, whichever connection was opened first.
@@ -66,7 +65,14 @@ pub(super) async fn greet(
         renew_at: AtomicU32::default(),
     });
     if gateway.channels.whitelist.has(session.mid, &session.key) {
-        note_login(channel, &session, &reply, begun);
+        // From the deadline, so that the future of each login need not hold the time of its beginning.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ago = gateway
+            .protocol
+            .handshake_timeout
+            .get()
+            .saturating_sub(left);
+        note_login(channel, &session, &reply, ago);
     }
     let registered = register(gateway, channel, auth, reply, &session).await;
     if registered.is_err() {
@@ -159,12 +165,12 @@ async fn register(
 
 /// From here on, the steps of this connection are noted: first how it came in.
 #[cold]
-fn note_login(channel: &Channel, session: &Session, reply: &ConnectReply, begun: Instant) {
+fn note_login(channel: &Channel, session: &Session, reply: &ConnectReply, ago: Duration) {
     channel.set_noted(Some((session.mid, &session.key)));
     channel.note(&Step::Accept {
         door: session.door.label(),
         client: session.client,
-        ago: begun.elapsed(),
+        ago,
     });
     channel.note(&Step::Auth {
         room: &reply.room_id,

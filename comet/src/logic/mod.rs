@@ -270,12 +270,12 @@ impl Logic {
                 .max_encoding_message_size(self.0.max_message)
                 .accept_compressed(CompressionEncoding::Gzip);
             let begun = Instant::now();
+            let calling = call(client, self.0.credential.request(request.clone()));
+            let answer = timeout_at(share(deadline, shares), calling).await;
             let called = |result| {
                 let metrics = &self.0.metrics;
                 metrics.called_logic(name, result, begun.elapsed());
             };
-            let calling = call(client, self.0.credential.request(request.clone()));
-            let answer = timeout_at(share(deadline, shares), calling).await;
             target.note(answer.as_ref().is_ok_and(is_answer));
             let (result, why, may_be_taken) = match answer {
                 Ok(Ok(answer)) => {
