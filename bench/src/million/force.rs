@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
@@ -212,7 +213,8 @@ impl Agent {
     fn start(address: SocketAddr, door: Door, share: u32) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["agent", "--address", &address.to_string()]);
-        command.args(["--door", &door.name().to_lowercase()]);
+        let door = door.to_possible_value().context("a door without a name")?;
+        command.args(["--door", door.get_name()]);
         let mut process = Running::start_with_pipes(&mut command)?;
         let orders = process.0.stdin.take().context("a pipe")?;
         let answers = process.0.stdout.take().context("a pipe")?;
