@@ -161,6 +161,9 @@ fn start_server(door: &str, logic: SocketAddr, certificate: &Certificate) -> (Pr
                 "tcp.backlog=4096",
             ])
             .args(["--set", &format!("logic.addresses=[\"{logic}\"]")])
+            // Longer than a busy machine may stand still.
+            .args(["--set", "protocol.handshakeTimeout=2m"])
+            .args(["--set", "rpcClient.timeout=2m"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap(),
