@@ -9,6 +9,7 @@
 //! - [`message`]: what identifies a message beyond its bytes
 //! - [`token`]: the JSON that a client shows to log in
 //! - [`room`]: room ids, `type://room`
+//! - [`proxy`]: the header by which a balancer says who its client is
 //! - [`grpc`]: goim's and this project's gRPC packages
 
 pub mod codec;
@@ -16,6 +17,7 @@ pub mod frame;
 pub mod grpc;
 pub mod message;
 pub mod op;
+pub mod proxy;
 pub mod room;
 pub mod token;
 
