@@ -8,10 +8,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use comet::transport::{
-    http::{Door, HttpLimits, Outcome, origins::Origins},
+    http::{Admitted, Door, HttpLimits, Outcome, origins::Origins},
     stream::Stream,
     websocket::{Assembler, Incoming, Payload, WebSocketError, close_frame, message, pong},
 };
+use http::HeaderMap;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -37,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
         pages: Router::new(),
         limits: HttpLimits::default(),
         origins: Origins::default(),
+        admit: Arc::new(|_: &HeaderMap, client| Ok(Admitted::is(client))),
         shutdown: CancellationToken::new(),
         on_refused: Arc::new(|refusal| eprintln!("refused: {refusal}")),
     });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// A point in time, or a span, in tenths of a second. Points count from the clock's start and last 13 years.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u32);
 
 /// The clock of one comet.

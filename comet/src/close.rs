@@ -41,6 +41,10 @@ pub enum CloseReason {
     BadRoom,
     /// It wants to accept more operations than the limit.
     TooManyAccepts,
+    /// There are as many rooms as may be.
+    TooManyRooms,
+    /// It took nothing of what waited for it for too long.
+    WriteTimeout,
     /// It broke the WebSocket protocol; the label says how.
     WebSocket(websocket::WebSocketError),
     /// This comet stops.
@@ -67,6 +71,8 @@ impl CloseReason {
             Self::TooBig => "too_big",
             Self::BadRoom => "bad_room",
             Self::TooManyAccepts => "too_many_accepts",
+            Self::TooManyRooms => "too_many_rooms",
+            Self::WriteTimeout => "write_timeout",
             Self::WebSocket(error) => error.label(),
             Self::GoingAway => "going_away",
             Self::Internal => "internal",
@@ -82,13 +88,14 @@ impl CloseReason {
             Self::AuthRefused | Self::GreetingFlood | Self::BadRoom | Self::TooManyAccepts => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
-            Self::LogicUnavailable => 1013,
+            Self::LogicUnavailable | Self::TooManyRooms => 1013,
             Self::WebSocket(error) => error.close_code(),
             Self::Replaced { .. } => 4001,
             Self::Kicked => 4002,
             Self::Slow => 4003,
             Self::HeartbeatTimeout => 4004,
             Self::HandshakeTimeout => 4005,
+            Self::WriteTimeout => 4006,
         }
     }
 
@@ -114,6 +121,8 @@ impl CloseReason {
             Self::TooBig => "a message is over the limit",
             Self::BadRoom => "the room id is not UTF-8 or too long",
             Self::TooManyAccepts => "too many accepted operations",
+            Self::TooManyRooms => "this server has as many rooms as it may have",
+            Self::WriteTimeout => "nothing was read for too long",
             Self::WebSocket(_) => "a violation of RFC 6455",
             Self::GoingAway => "this server stops, connect again",
             Self::Internal => "an error of the server",

@@ -93,6 +93,10 @@ pub struct Config {
     pub monitor: Monitor,
     /// Whose every step is noted.
     pub whitelist: Whitelist,
+    /// Bounds of what clients may take of this comet together, and of what each may do in a second.
+    pub limits: Limits,
+    /// The balancers before this comet, which say who their clients are.
+    pub balancers: Balancers,
 }
 
 /// The monitor, on goim's keys of its first version.
@@ -352,4 +356,47 @@ pub struct Whitelist {
     pub max: usize,
     /// Lines that wait to be written, about 250 bytes each: 16,384 are 4 MB.
     pub queue: usize,
+}
+
+/// Bounds of what clients may take of this comet together, and of what each may do in a second. For those that say so, 0 is
+/// no bound.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// Connections at once, logged in or not, through all doors. At 1 KiB for an idle one a million are 1 GiB.
+    pub connections: usize,
+    /// Connections at once from one client address. 0: no bound.
+    pub per_address: u32,
+    /// New connections a second, and as many at once after a pause. 0: no bound.
+    pub rate: u32,
+    /// The same for each client address. 0: no bound.
+    pub address_rate: u32,
+    /// Leading bits of an IPv6 address that make a client address: networks hand out 64 to one customer.
+    pub network_bits: u8,
+    /// Client addresses without a connection that are remembered for `addressRate`: about 100 bytes each.
+    pub addresses: usize,
+    /// Refused HTTP connections that are told why at once; one more is closed without a word.
+    pub refusals: usize,
+    /// Operations of one connection that are taken in a second; more wait in the network. 0: no bound.
+    pub operations: u32,
+    /// Bytes of one connection that are taken in a second; more wait in the network. 0: no bound.
+    pub bytes: u32,
+    /// How long a client may take nothing of what waits for it.
+    pub write_timeout: Human,
+    /// Rooms at once. 0: no bound.
+    pub rooms: usize,
+}
+
+/// The balancers before this comet. What others say of clients is not believed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Balancers {
+    /// From where they connect: addresses and networks, `10.0.0.1` or `10.0.0.0/8`.
+    pub addresses: Vec<String>,
+    /// Whether they begin each connection with a header of the PROXY protocol, version 1 or 2.
+    pub proxy_protocol: bool,
+    /// Whether they say in `X-Forwarded-For` who asks. Each has to append the address that it sees, as all common ones do.
+    pub forwarded_for: bool,
+    /// Bytes of a header of PROXY version 2 with its extensions.
+    pub max_header: usize,
 }

@@ -1,6 +1,7 @@
 //! What all connections of a comet share.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,20 +9,23 @@ use std::{
     time::Instant,
 };
 
+use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     addresses::Addresses,
+    balancers::Balancers,
     bucket::{BucketContext, Buckets},
     channel::{ChannelContext, Limits},
     clock::Clock,
     config::{self, Config},
+    gate::{Gate, Refused},
     logic::{Logic, goodbye::Goodbyes},
     metrics::Metrics,
     room::Rooms,
     round::Round,
     session,
-    transport::intake::IntakeLimits,
+    transport::{http::Admitted, intake::IntakeLimits},
     whitelist::Whitelist,
 };
 
@@ -48,6 +52,12 @@ pub struct Gateway {
     pub round: Round,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Who may come in.
+    pub gate: Arc<Gate>,
+    /// Who says who a client is.
+    pub balancers: Balancers,
+    /// Bounds of what one client may do in a second, and others of [`Self::gate`].
+    pub limits: config::Limits,
     /// Client addresses.
     pub addresses: Arc<Addresses>,
     /// Cancelled when this comet stops.
@@ -70,10 +80,11 @@ impl Gateway {
             logic: logic_config,
             bucket,
             websocket,
+            limits: bounds,
             ..
         } = config;
         let clock = Clock::start();
-        let rooms = Arc::new(Rooms::default());
+        let rooms = Arc::new(Rooms::bounded(bounds.rooms));
         let buckets = Buckets::start(
             bucket,
             &BucketContext {
@@ -82,6 +93,7 @@ impl Gateway {
                 clock,
                 sweep: protocol.sweep.get(),
                 max_accepts: protocol.max_accepts,
+                write_timeout: bounds.write_timeout.get(),
             },
         );
         let limits = Limits {
@@ -112,6 +124,9 @@ impl Gateway {
             logic,
             goodbyes,
             round: Round::new(protocol.read_buf),
+            gate: Gate::new(bounds.clone(), Arc::clone(&metrics)),
+            balancers: Balancers::new(&config.balancers),
+            limits: bounds.clone(),
             metrics,
             addresses: Arc::default(),
             stopping,
@@ -132,6 +147,21 @@ impl Gateway {
         match self.last_id.fetch_update(relaxed, relaxed, update) {
             Ok(last) | Err(last) => next(last),
         }
+    }
+
+    /// Judges whether the client of a good handshake may come in, where a balancer says who it is: else it is in already.
+    pub fn admit(&self, headers: &HeaderMap, client: SocketAddr) -> Result<Admitted, Refused> {
+        let Some(forwarded) = self.balancers.forwarded(client.ip(), headers) else {
+            return Ok(Admitted {
+                client,
+                claim: None,
+            });
+        };
+        Ok(Admitted {
+            claim: Some(self.gate.claim(forwarded)?),
+            // A balancer does not say from which port.
+            client: SocketAddr::new(forwarded, 0),
+        })
     }
 
     /// The rules for frames after login.

@@ -6,7 +6,7 @@
 //! in by a [`transport`]; [`connection`] joins that with a [`session`] and a channel.
 //!
 //! - [`server`]: one comet, started and ended; [`config`]: what can be set; `certificates`: those of its doors
-//! - [`gateway`]: what all connections share
+//! - [`gateway`]: what all connections share; [`gate`]: who may come in; [`balancers`]: who says who a client is
 //! - [`transport`]: bytes to protos and back, one module a door
 //! - [`session`]: what a connection may do next, without I/O
 //! - [`connection`]: the life of a connection
@@ -19,6 +19,7 @@
 //! - `monitor`: what is shown beside the counters
 
 mod addresses;
+pub mod balancers;
 pub mod bucket;
 mod certificates;
 pub mod channel;
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod close;
 pub mod config;
 pub mod connection;
+pub mod gate;
 pub mod gateway;
 mod grpc;
 pub mod logic;

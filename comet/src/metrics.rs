@@ -22,6 +22,8 @@ pub struct Metrics {
     connections: Family<DoorLabel, Gauge>,
     accepted: Family<DoorLabel, Counter>,
     accept_errors: Counter,
+    refused_connections: Family<ReasonLabel, Counter>,
+    throttled: Family<ReasonLabel, Counter>,
     logins: Family<DoorLabel, Counter>,
     refused_logins: Family<ReasonLabel, Counter>,
     closes: Family<ReasonLabel, Counter>,
@@ -155,6 +157,10 @@ impl Metrics {
         add.metric("connections", "Open connections", &self.connections);
         add.metric("accepted", "Connections accepted", &self.accepted);
         add.metric("accept_errors", "Accepts that failed", &self.accept_errors);
+        let help = "Connections refused before they could log in, by reason";
+        add.metric("refused_connections", help, &self.refused_connections);
+        let help = "Pauses in reading a connection that sends too much, by reason";
+        add.metric("throttled", help, &self.throttled);
         add.metric("logins", "Logins that succeeded", &self.logins);
         let help = "Connections that ended before they had logged in, by reason";
         add.metric("logins_refused", help, &self.refused_logins);
@@ -237,6 +243,17 @@ impl Metrics {
     /// Accepts that failed, for lack of files for example.
     pub fn accept_errors(&self) -> &Counter {
         &self.accept_errors
+    }
+
+    /// Connections that were refused before login: see [`crate::gate::Refused::label`], and `proxy_header`.
+    pub fn refused_connections(&self, reason: &'static str) -> Counter {
+        self.refused_connections
+            .get_or_create_owned(&ReasonLabel { reason })
+    }
+
+    /// Times that a connection was not read for the rest of a second: it sent too many `operations` or `bytes`.
+    pub fn throttled(&self, reason: &'static str) -> Counter {
+        self.throttled.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// Logins that succeeded.

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -40,6 +40,9 @@ pub struct Rooms {
     shards: [Mutex<FastMap<RoomId, Arc<Room>>>; SHARDS],
     hasher: foldhash::fast::RandomState,
     next_serial: AtomicU64,
+    count: AtomicUsize,
+    /// 0: no bound.
+    max: usize,
 }
 
 impl Room {
@@ -83,6 +86,22 @@ impl Room {
 }
 
 impl Rooms {
+    /// At most about `max` rooms; 0: no bound.
+    pub fn bounded(max: usize) -> Self {
+        Self {
+            max,
+            ..Self::default()
+        }
+    }
+
+    /// Whether someone may enter this room: it is there, or one more may be. Of connections that ask at once in different
+    /// buckets, each is told yes; so there may be a room too many for each bucket.
+    pub fn may_enter(&self, id: &RoomId) -> bool {
+        self.max == 0
+            || self.count.load(Ordering::Relaxed) < self.max
+            || self.shard(id.as_str()).lock().contains_key(id)
+    }
+
     /// Counts one connection in. The caller leaves as often as it entered.
     pub fn enter(&self, id: &RoomId) -> Arc<Room> {
         let mut shard = self.shard(id.as_str()).lock();
@@ -99,6 +118,7 @@ impl Rooms {
             order: Mutex::default(),
         });
         shard.insert(id.clone(), Arc::clone(&room));
+        self.count.fetch_add(1, Ordering::Relaxed);
         room
     }
 
@@ -107,6 +127,7 @@ impl Rooms {
         let mut shard = self.shard(room.id.as_str()).lock();
         if room.online.fetch_sub(1, Ordering::Relaxed) == 1 {
             shard.remove(&room.id);
+            self.count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -192,6 +213,19 @@ mod tests {
         rooms.set_everywhere(&HashMap::new());
         assert_eq!(room.online(), 1);
         assert_eq!(rooms.counts(), HashMap::from([("live://1".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn a_bound_keeps_new_rooms_out_and_lets_into_those_that_are_there() {
+        let rooms = Rooms::bounded(1);
+        let (one, two) = (RoomId::new("live", "1"), RoomId::new("live", "2"));
+        assert!(rooms.may_enter(&one));
+        let room = rooms.enter(&one);
+        assert!(rooms.may_enter(&one));
+        assert!(!rooms.may_enter(&two));
+        rooms.leave(&room);
+        assert!(rooms.may_enter(&two));
+        assert!(Rooms::default().may_enter(&two));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ::http::HeaderMap;
 use anyhow::Context as _;
 use axum::Router;
 use common::{
@@ -237,8 +238,10 @@ impl Comet {
     fn http_door(&self, config: &Config, pages: Router) -> anyhow::Result<Arc<http::Door>> {
         let origins = http::origins::Origins::parse(&config.websocket.origins);
         let metrics = Arc::clone(&self.gateway.metrics);
+        let gateway = Arc::clone(&self.gateway);
         Ok(Arc::new(http::Door {
             pages,
+            admit: Arc::new(move |headers: &HeaderMap, client| gateway.admit(headers, client)),
             limits: http::HttpLimits {
                 max_head: config.websocket.max_head,
                 max_headers: config.websocket.max_headers,

@@ -161,6 +161,7 @@ impl Stage {
                 clock: context.clock,
                 sweep: Duration::from_hours(1),
                 max_accepts: 4,
+                write_timeout: Duration::from_mins(1),
             };
             Buckets::start(&bucket, &context)
         };

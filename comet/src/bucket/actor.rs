@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use protocol::{Frame, op};
+use protocol::{Frame, RoomId, op};
 use tokio::{
     sync::mpsc,
     task::yield_now,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
+    clock::Tick,
     close::{CloseReason, CloseWhen, Farewell},
 };
 
@@ -38,6 +39,8 @@ pub(super) struct Actor {
     running: Option<Running>,
     waiting: VecDeque<Joined>,
     next_sweep: Instant,
+    /// When to look next for clients that take nothing: four times in as long as they may.
+    next_look: Tick,
 }
 
 /// Where a bucket's work comes from.
@@ -66,6 +69,7 @@ impl Actor {
             running: None,
             waiting: VecDeque::new(),
             next_sweep,
+            next_look: Tick(0),
         }
     }
 
@@ -219,10 +223,8 @@ impl Actor {
         match control {
             Control::Join(join) => self.join(*join),
             Control::Leave(Identity { key, id }) => drop(self.members.remove(&key, id)),
-            Control::ChangeRoom(Identity { key, id }, room, reply) => {
-                if self.members.change_room(&key, id, room.as_ref()) {
-                    self.reply(&key, id, &reply);
-                }
+            Control::ChangeRoom(identity, room, reply) => {
+                self.change_room(&identity, room.as_ref(), &reply);
             }
             Control::Sub(identity, operations, reply) => self.sub(&identity, &operations, &reply),
             Control::Unsub(Identity { key, id }, operations, reply) => {
@@ -282,9 +284,14 @@ impl Actor {
                 return;
             }
         }
-        if room.is_some() {
+        if let Some(room) = &room {
+            if !self.context.rooms.may_enter(room) {
+                channel.close(&CloseReason::TooManyRooms.into(), CloseWhen::Now);
+                let _ = joined.send(());
+                return;
+            }
             self.members
-                .change_room(&session.key, channel.id(), room.as_ref());
+                .change_room(&session.key, channel.id(), Some(room));
         }
         self.context.metrics.logins(channel.door()).inc();
         let reply = Reply {
@@ -294,6 +301,18 @@ impl Actor {
         self.answer(&channel, &reply);
         // The connection waits for it.
         let _ = joined.send(());
+    }
+
+    fn change_room(&mut self, identity: &Identity, room: Option<&RoomId>, reply: &Reply) {
+        let Identity { key, id } = identity;
+        if room.is_some_and(|room| !self.context.rooms.may_enter(room)) {
+            if let Some(member) = self.members.find_connection(key, *id) {
+                let farewell = CloseReason::TooManyRooms.into();
+                member.channel.close(&farewell, CloseWhen::Now);
+            }
+        } else if self.members.change_room(key, *id, room) {
+            self.reply(key, *id, reply);
+        }
     }
 
     fn sub(&mut self, identity: &Identity, operations: &[i32], reply: &Reply) {
@@ -363,16 +382,20 @@ impl Actor {
         kicked
     }
 
-    fn sweep(&self) {
+    /// Closes those whose time is over.
+    fn sweep(&mut self) {
         let now = self.context.clock.now();
-        for member in self
-            .members
-            .all()
-            .filter(|member| member.channel.is_overdue(now))
-        {
-            member
-                .channel
-                .close(&CloseReason::HeartbeatTimeout.into(), CloseWhen::Now);
+        let patience = Tick::from(self.context.write_timeout);
+        let looks = now >= self.next_look;
+        if looks {
+            self.next_look = Tick(now.0.saturating_add(patience.0 / 4));
+        }
+        for Member { channel, .. } in self.members.all() {
+            if channel.is_overdue(now) {
+                channel.close(&CloseReason::HeartbeatTimeout.into(), CloseWhen::Now);
+            } else if looks && channel.is_stuck(now, patience) {
+                channel.close(&CloseReason::WriteTimeout.into(), CloseWhen::Now);
+            }
         }
     }
 

@@ -205,6 +205,8 @@ pub struct BucketContext {
     pub sweep: std::time::Duration,
     /// Operations that one connection may accept.
     pub max_accepts: usize,
+    /// How long a client may take nothing of what waits for it.
+    pub write_timeout: std::time::Duration,
 }
 
 impl Buckets {

@@ -11,7 +11,7 @@ use protocol::{Frame, MessageId};
 use tokio::net::TcpStream;
 
 use super::Limits;
-use crate::transport::Door;
+use crate::{clock::Tick, transport::Door};
 
 /// Parts of one vectored write. Linux takes 1024; 64 keep the array at 1 KiB of stack and make the call's own cost small.
 const PARTS: usize = 64;
@@ -41,6 +41,8 @@ struct Queue {
     bytes: usize,
     /// When the first of them came, if that is one of those that are timed.
     since: Option<Instant>,
+    /// Since when nothing has been taken; none when something was since the last look.
+    still_since: Option<Tick>,
 }
 
 /// What a round of writes achieved.
@@ -78,6 +80,14 @@ impl Backlog {
         self.0
             .as_ref()
             .is_none_or(|queue| queue.has_room(messages, bytes, limits))
+    }
+
+    /// See [`super::Channel::is_stuck`].
+    pub(super) fn is_stuck(&mut self, now: Tick, patience: Tick) -> bool {
+        self.0.as_mut().is_some_and(|queue| {
+            let since = *queue.still_since.get_or_insert(now);
+            now.0.saturating_sub(since.0) >= patience.0
+        })
     }
 
     /// Appends an entry, of which `written` bytes are written already; that is only so where nothing else waits.
@@ -238,6 +248,7 @@ impl Queue {
     }
 
     fn advance(&mut self, written: usize, door: Door, done: &mut Written) {
+        self.still_since = None;
         self.written += written;
         while let Some(head) = self.entries.front() {
             let len = head.bytes(door).len();

@@ -297,6 +297,12 @@ impl Channel {
         true
     }
 
+    /// Whether the client has taken nothing of what waits for it for as long as `patience`. To be asked from time to time: the
+    /// time counts from the first question that finds nothing taken since the one before.
+    pub fn is_stuck(&self, now: Tick, patience: Tick) -> bool {
+        self.state.lock().backlog.is_stuck(now, patience)
+    }
+
     /// Writes as much as the socket takes at once, if nothing waits before it; returns how many bytes that was. If it was any,
     /// the caller counts a write.
     fn write_directly(&self, backlog: &Backlog, bytes: &[u8]) -> io::Result<usize> {

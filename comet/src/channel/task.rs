@@ -25,6 +25,15 @@ impl Channel {
     /// What the connection's task should do next; the task is woken when that changes. `has_rest` says that there is something
     /// to parse without reading.
     pub fn poll_turn(&self, cx: &mut Context<'_>, has_rest: bool) -> Poll<Turn> {
+        self.poll_turn_if(cx, has_rest, true)
+    }
+
+    /// The same for a task that must not read now.
+    pub fn poll_turn_unread(&self, cx: &mut Context<'_>) -> Poll<Turn> {
+        self.poll_turn_if(cx, false, false)
+    }
+
+    fn poll_turn_if(&self, cx: &mut Context<'_>, has_rest: bool, may_read: bool) -> Poll<Turn> {
         let (socket, pending, over) = match &self.outlet {
             Outlet::Direct(socket) => (socket, false, false),
             Outlet::Sealed(sealed) => (sealed.socket(), sealed.has_pending(), sealed.is_over()),
@@ -36,7 +45,7 @@ impl Channel {
                 return Poll::Ready(Turn::Close);
             }
             state.wake_later(cx);
-            (pending || !state.backlog.is_empty(), !state.ring.is_full())
+            (pending || !state.backlog.is_empty(), may_read && !state.ring.is_full())
         };
         // Writing first: it frees memory and the ring. An error of the poll is the runtime's end; the read then reports it.
         if writes && socket.poll_write_ready(cx).is_ready() {

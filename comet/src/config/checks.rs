@@ -8,8 +8,8 @@ use common::{
     tls::PairFiles,
 };
 
-use super::{Config, Protocol, Tcp, WebSocket};
-use crate::transport::http::origins::Origins;
+use super::{Balancers, Config, Limits, Protocol, Tcp, WebSocket};
+use crate::{balancers, transport::http::origins::Origins};
 
 impl Validate for Config {
     fn validate(&self, checks: &mut Checks) {
@@ -20,6 +20,8 @@ impl Validate for Config {
         addresses("flash.policyBind", &self.flash.policy_bind, checks);
         let connections = self.flash.max_connections;
         checks.range("flash.maxConnections", connections, 1..=1 << 20);
+        self.limits.validate(checks);
+        self.balancers.validate(checks);
         let bucket = &self.bucket;
         checks.range("bucket.size", bucket.size, 0..=crate::room::MAX_BUCKETS);
         checks.range("bucket.inbox", bucket.inbox, 1..=1 << 20);
@@ -171,6 +173,40 @@ impl Protocol {
             millis(1)..=secs(60),
         );
         checks.range("protocol.lingerBytes", self.linger_bytes, 0..=1 << 30);
+    }
+}
+
+impl Limits {
+    fn validate(&self, checks: &mut Checks) {
+        checks.range("limits.connections", self.connections, 1..=100_000_000);
+        checks.range("limits.perAddress", self.per_address, 0..=100_000_000);
+        checks.range("limits.rate", self.rate, 0..=10_000_000);
+        checks.range("limits.addressRate", self.address_rate, 0..=10_000_000);
+        checks.range("limits.networkBits", self.network_bits, 32..=128);
+        checks.range("limits.addresses", self.addresses, 1..=100_000_000);
+        checks.range("limits.refusals", self.refusals, 0..=65_536);
+        checks.range("limits.operations", self.operations, 0..=100_000_000);
+        checks.range("limits.bytes", self.bytes, 0..=1 << 31);
+        checks.duration(
+            "limits.writeTimeout",
+            self.write_timeout,
+            millis(100)..=secs(86_400),
+        );
+        checks.range("limits.rooms", self.rooms, 0..=100_000_000);
+    }
+}
+
+impl Balancers {
+    fn validate(&self, checks: &mut Checks) {
+        for text in &self.addresses {
+            checks.that(
+                "balancers.addresses",
+                text,
+                balancers::network(text).is_some(),
+                "an address or a network: 10.0.0.1, 10.0.0.0/8, 2001:db8::/32",
+            );
+        }
+        checks.range("balancers.maxHeader", self.max_header, 232..=65_551);
     }
 }
 

@@ -3,7 +3,8 @@
 use common::{config::Human, tls::MinVersion};
 
 use super::{
-    Bucket, Env, Flash, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, Tls, WebSocket, Whitelist,
+    Balancers, Bucket, Env, Flash, Limits, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, Tls,
+    WebSocket, Whitelist,
 };
 use crate::channel::FullPolicy;
 
@@ -169,6 +170,35 @@ impl Default for Whitelist {
             max_bytes: 64 << 20,
             max: 1000,
             queue: 16_384,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000_000,
+            per_address: 0,
+            rate: 0,
+            address_rate: 0,
+            network_bits: 64,
+            addresses: 65_536,
+            refusals: 256,
+            operations: 10_000,
+            bytes: 16 << 20,
+            write_timeout: Human::secs(5 * 60),
+            rooms: 1_000_000,
+        }
+    }
+}
+
+impl Default for Balancers {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            proxy_protocol: false,
+            forwarded_for: false,
+            max_header: 1024,
         }
     }
 }

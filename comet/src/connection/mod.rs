@@ -4,13 +4,16 @@
 //!
 //! # Layout
 //!
+//! - `arrival`: whether it may come in, and who it is where a balancer stands between
 //! - `secure`: the TLS handshake, where there is one
 //! - `greeting`: up to AuthReply, under one absolute deadline
-//! - `online`: the one loop
+//! - `online`: the one loop; `meter`: how much its client may send
 //! - `farewell`: telling the client why, and closing without cutting that off
 
+mod arrival;
 mod farewell;
 mod greeting;
+mod meter;
 mod online;
 mod secure;
 
@@ -23,14 +26,14 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, time::Instant};
 
-use self::online::Online;
+use self::{arrival::NoArrival, online::Online};
 use crate::{
     channel::{Channel, Outlet},
     close::{CloseReason, CloseWhen, Farewell},
+    gate::Presence,
     gateway::Gateway,
     transport::{
         Door, http,
@@ -40,25 +43,44 @@ use crate::{
     },
 };
 
-/// Serves a connection of the TCP door, or of the one behind TLS, until it is closed.
+/// Serves a connection of the TCP door, or of the one behind TLS, until it is closed. From now on it counts; one too many is
+/// closed.
 pub fn serve_tcp(
     gateway: Arc<Gateway>,
     tls: Option<tls::Acceptor>,
     stream: TcpStream,
-    client: SocketAddr,
+    peer: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
-    Life::Beginning(Box::pin(begin_tcp(gateway, tls, stream, client)))
+    match arrival::enter(&gateway, secure::door(Door::Tcp, tls.as_ref()), peer) {
+        Ok(presence) => Life::Beginning(Box::pin(begin_tcp(gateway, tls, stream, peer, presence))),
+        Err(_) => Life::Over,
+    }
 }
 
-/// Serves a connection of the HTTP door, or of the one behind TLS, until it is closed: plain requests, or a WebSocket.
+/// Serves a connection of the HTTP door, or of the one behind TLS, until it is closed: plain requests, or a WebSocket. From now on
+/// it counts; one too many is told so, where there is no TLS, and closed.
 pub fn serve_http(
     gateway: Arc<Gateway>,
     tls: Option<tls::Acceptor>,
     door: Arc<http::Door>,
     stream: TcpStream,
-    client: SocketAddr,
+    peer: SocketAddr,
 ) -> impl Future<Output = ()> + Send {
-    Life::Beginning(Box::pin(begin_http(gateway, tls, door, stream, client)))
+    match arrival::enter(&gateway, secure::door(Door::WebSocket, tls.as_ref()), peer) {
+        Ok(presence) => {
+            let beginning = begin_http(gateway, tls, door, stream, peer, presence);
+            Life::Beginning(Box::pin(beginning))
+        }
+        // A handshake costs more than the answer is worth.
+        Err(_) if tls.is_some() => Life::Over,
+        Err(refused) => match gateway.gate.may_tell() {
+            Some(permit) => {
+                let ending = arrival::turn_away(gateway, stream, refused, permit);
+                Life::Ending(Box::pin(ending))
+            }
+            None => Life::Over,
+        },
+    }
 }
 
 /// A connection's task. It is written by hand because an `async fn` keeps a place for every step that it waits in: idle
@@ -101,12 +123,14 @@ impl Future for Life {
 async fn begin_tcp(
     gateway: Arc<Gateway>,
     tls: Option<tls::Acceptor>,
-    stream: TcpStream,
-    client: SocketAddr,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    mut presence: Presence,
 ) -> Option<Online> {
     let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
     let door = secure::door(Door::Tcp, tls.as_ref());
-    let presence = Presence::enter(&gateway, door);
+    let arrived = arrival::client(&gateway, &mut stream, peer, &mut presence, deadline).await;
+    let client = arrived.ok()?;
     let mut stream = secure::begin(&gateway, tls, stream, client, deadline).await?;
     let intake = Intake::tcp_after(stream.take_unread());
     let login = Login {
@@ -122,19 +146,35 @@ async fn begin_http(
     gateway: Arc<Gateway>,
     tls: Option<tls::Acceptor>,
     http: Arc<http::Door>,
-    stream: TcpStream,
-    client: SocketAddr,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    mut presence: Presence,
 ) -> Option<Online> {
     let deadline = Instant::now() + gateway.protocol.handshake_timeout.get();
     let door = secure::door(Door::WebSocket, tls.as_ref());
-    let presence = Presence::enter(&gateway, door);
+    let arrived = arrival::client(&gateway, &mut stream, peer, &mut presence, deadline).await;
+    let client = match arrived {
+        Ok(client) => client,
+        Err(NoArrival::Refused(refused)) => {
+            drop(presence);
+            if tls.is_none() {
+                let permit = gateway.gate.may_tell()?;
+                arrival::turn_away(gateway, stream, refused, permit).await;
+            }
+            return None;
+        }
+        Err(NoArrival::Header(_)) => return None,
+    };
     let stream = secure::begin(&gateway, tls, stream, client, deadline).await?;
     match http.serve(stream, client, deadline).await {
         Ok(http::Outcome::Upgraded(upgraded)) => {
             let intake = Intake::websocket(&upgraded.early);
+            if let Some(claim) = upgraded.admitted.claim {
+                presence.take(claim);
+            }
             let login = Login {
                 door,
-                client,
+                client: upgraded.admitted.client,
                 cookie: upgraded.cookie,
                 deadline: upgraded.deadline,
             };
@@ -186,27 +226,6 @@ struct Login {
     client: SocketAddr,
     cookie: String,
     deadline: Instant,
-}
-
-/// A connection in the counts of open ones.
-#[derive(Debug)]
-struct Presence {
-    open: Gauge,
-}
-
-impl Presence {
-    fn enter(gateway: &Gateway, door: Door) -> Self {
-        gateway.metrics.accepted(door).inc();
-        let open = gateway.metrics.connections(door);
-        open.inc();
-        Self { open }
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
 }
 
 /// Reads once and lets `handle` take what there is; `None` if nothing was there after all.

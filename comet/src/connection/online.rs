@@ -11,13 +11,19 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use protocol::{Header, op};
 use rand::RngExt as _;
+use tokio::time::sleep;
 
-use super::{Answers, Presence, control, read};
+use super::{
+    Answers, control,
+    meter::{Meter, Pause},
+    read,
+};
 use crate::{
     bucket::{Control, Identity, Reply},
     channel::{Channel, Turn},
     clock::Tick,
     close::{CloseReason, CloseWhen, Farewell},
+    gate::Presence,
     gateway::Gateway,
     logic::{CallError, Session},
     operation::Upstream,
@@ -35,8 +41,11 @@ pub(super) struct Online {
     talk: Talk,
     intake: Intake,
     presence: Presence,
-    /// Something that the bucket's full inbox has yet to take.
+    /// Something that the bucket's full inbox has yet to take, or the end of a pause.
     waiting: Option<BoxFuture<'static, Result<(), Farewell>>>,
+    meter: Meter,
+    /// Whether what is waited for is the end of a pause, in which only reading stops.
+    is_pausing: bool,
     /// Whether something is there to parse without reading.
     is_stalled: bool,
 }
@@ -58,6 +67,8 @@ enum Stop {
     RingFull,
     /// The bucket's inbox is full: this has to wait.
     Inbox(Control),
+    /// The client has sent too much for a second.
+    Pause(Pause),
     /// It is over.
     Close(Farewell),
 }
@@ -85,6 +96,8 @@ impl Online {
             intake,
             presence,
             waiting: None,
+            meter: Meter::default(),
+            is_pausing: false,
             talk: Talk {
                 upstream: None,
                 gateway,
@@ -125,11 +138,17 @@ impl Online {
     /// Serves the client until its channel closes or it is to be closed with a farewell.
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Farewell>> {
         loop {
-            if let Some(waiting) = &mut self.waiting {
-                ready!(waiting.as_mut().poll(cx))?;
-                self.waiting = None;
+            let waits = !self.poll_waiting(cx)?;
+            if waits && !self.is_pausing {
+                return Poll::Pending;
             }
-            let stop = match ready!(self.talk.channel.poll_turn(cx, self.is_stalled)) {
+            let channel = &self.talk.channel;
+            let turn = if waits {
+                channel.poll_turn_unread(cx)
+            } else {
+                channel.poll_turn(cx, self.is_stalled)
+            };
+            let stop = match ready!(turn) {
                 Turn::Close => return Poll::Ready(Ok(())),
                 Turn::Write => {
                     // An error closes the channel, which the next turn tells.
@@ -142,33 +161,65 @@ impl Online {
             match stop {
                 Stop::Drained | Stop::RingFull => {}
                 Stop::Inbox(control) => self.waiting = Some(self.talk.wait_for_bucket(control)),
+                Stop::Pause(pause) => self.pause(pause),
                 Stop::Close(farewell) => return Poll::Ready(Err(farewell)),
             }
         }
     }
 
+    /// Whether nothing has to be waited for before the next read.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, Farewell> {
+        let Some(waiting) = &mut self.waiting else {
+            return Ok(true);
+        };
+        let Poll::Ready(done) = waiting.as_mut().poll(cx) else {
+            return Ok(false);
+        };
+        self.waiting = None;
+        self.is_pausing = false;
+        done.map(|()| true)
+    }
+
+    /// Stops reading for the rest of the second. This is the only timer that a connection has of its own.
+    fn pause(&mut self, Pause { reason, rest }: Pause) {
+        self.talk.gateway.metrics.throttled(reason).inc();
+        self.is_pausing = true;
+        self.waiting = Some(Box::pin(async move {
+            sleep(rest).await;
+            Ok(())
+        }));
+    }
+
     /// Parses what is there, or reads once.
     fn take_in(&mut self) -> Result<Stop, CloseReason> {
-        let Self { talk, intake, .. } = self;
+        let Self {
+            talk,
+            intake,
+            meter,
+            ..
+        } = self;
         if self.is_stalled {
-            return Ok(intake.feed(&mut [], |parsing| talk.parse(parsing)));
+            return Ok(intake.feed(&mut [], |parsing| talk.parse(parsing, meter)));
         }
         let (gateway, channel) = (Arc::clone(&talk.gateway), Arc::clone(&talk.channel));
-        let stop = read(&gateway, &channel, intake, |parsing| talk.parse(parsing))?;
+        let parse = |parsing: &mut Parsing<'_>| talk.parse(parsing, meter);
+        let stop = read(&gateway, &channel, intake, parse)?;
         Ok(stop.unwrap_or(Stop::Drained))
     }
 }
 
 impl Talk {
     /// Takes what came, until nothing whole is left or something has to wait.
-    fn parse(&mut self, parsing: &mut Parsing<'_>) -> Stop {
+    fn parse(&mut self, parsing: &mut Parsing<'_>, meter: &mut Meter) -> Stop {
         let mut answers = Answers::default();
+        let mut operations = 0;
         let stop = loop {
             let event = match parsing.next(&self.gateway.intake) {
                 Err(reason) => break Stop::Close(reason.into()),
                 Ok(None) => break Stop::Drained,
                 Ok(Some(event)) => event,
             };
+            operations += 1;
             match self.on_event(&event, &mut answers) {
                 Err(stop) => break stop,
                 Ok(()) if self.is_ring_full(&mut answers) => break Stop::RingFull,
@@ -176,7 +227,12 @@ impl Talk {
             }
         };
         answers.send(&self.channel);
-        stop
+        let now = self.gateway.channels.clock.now();
+        let pause = meter.note(now, operations, parsing.taken(), &self.gateway.limits);
+        match (stop, pause) {
+            (Stop::Drained | Stop::RingFull, Some(pause)) => Stop::Pause(pause),
+            (stop, _) => stop,
+        }
     }
 
     /// Sends the answers when they fill the ring, which empties it again if the client reads.

@@ -12,6 +12,7 @@ use std::{future::poll_fn, net::SocketAddr, pin::Pin, sync::Arc, time::Duration}
 
 use axum::Router;
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use thiserror::Error;
@@ -28,9 +29,22 @@ use self::{
     visit::{Visit, Visitor},
 };
 use super::stream::Stream;
+use crate::gate::{Claim, Refused};
 
 /// The smallest limit for a head that hyper can keep, in bytes.
 pub const MIN_MAX_HEAD: usize = 8192;
+
+/// Judges whether a client may come in, and says who it is. Is given the request's headers, and who is at the other end.
+pub type Admit = dyn Fn(&HeaderMap, SocketAddr) -> Result<Admitted, Refused> + Send + Sync;
+
+/// A client that may come in.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Who it is.
+    pub client: SocketAddr,
+    /// Its place among those of its address, where it is another than that at the other end.
+    pub claim: Option<Claim>,
+}
 
 /// Bytes that are read and thrown away before a connection is closed, so that the last answer is not lost with it.
 const MAX_DISCARDED: u64 = 64 * 1024;
@@ -44,6 +58,8 @@ pub struct Door {
     pub limits: HttpLimits,
     /// Whose pages may connect.
     pub origins: Origins,
+    /// Judges each good handshake.
+    pub admit: Arc<Admit>,
     /// Ends connections when they have had the answer that they wait for.
     pub shutdown: CancellationToken,
     /// Is told of each request that is refused. What ends a connection is in [`HttpError`].
@@ -82,6 +98,8 @@ pub struct Upgraded {
     pub stream: Stream,
     /// What came behind the handshake: at most [`HttpLimits::max_head`], and behind TLS as much as came with it.
     pub early: Bytes,
+    /// Who the client is.
+    pub admitted: Admitted,
     /// The handshake's `Cookie` header, or nothing.
     pub cookie: String,
     /// The end of the login: the deadline that [`Door::serve`] was given. After plain requests on the same connection it
@@ -143,12 +161,13 @@ impl Door {
         let parts = connection.into_parts();
         let mut stream = parts.io.into_inner();
         let accepted = visit.take_accepted().filter(|_| ended.is_ok());
-        if let Some((cookie, deadline)) = accepted {
+        if let Some((admitted, cookie, deadline)) = accepted {
             // A copy, so that the buffer of hyper is not kept for a few bytes.
             let early = [&parts.read_buf[..], &stream.take_unread()].concat();
             return Ok(Outcome::Upgraded(Upgraded {
                 stream,
                 early: early.into(),
+                admitted,
                 cookie,
                 deadline,
             }));
@@ -204,6 +223,16 @@ impl Door {
         };
         // Whether the client listened to the end is its own affair.
         let _ = timeout(self.limits.linger, goodbye).await;
+    }
+}
+
+impl Admitted {
+    /// Whoever is at the other end.
+    pub fn is(client: SocketAddr) -> Self {
+        Self {
+            client,
+            claim: None,
+        }
     }
 }
 

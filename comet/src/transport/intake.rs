@@ -125,6 +125,11 @@ impl Parsing<'_> {
             Parser::WebSocket(websocket) => websocket.next(&mut self.bytes, limits),
         }
     }
+
+    /// Bytes that were taken so far.
+    pub fn taken(&self) -> usize {
+        self.bytes.at
+    }
 }
 
 impl Parser {

@@ -91,10 +91,13 @@ impl Client {
     }
 
     pub async fn upgrade(&mut self) {
-        let request =
-            b"GET /sub HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        self.socket.write_all(request).await.unwrap();
+        self.upgrade_with("").await;
+    }
+
+    /// With more headers in its handshake, each with the end of its line.
+    pub async fn upgrade_with(&mut self, headers: &str) {
+        let request = handshake(headers);
+        self.socket.write_all(request.as_bytes()).await.unwrap();
         self.read_upgrade().await;
     }
 
@@ -242,6 +245,14 @@ impl Client {
             first => panic!("an unexpected frame: {first:#x}"),
         }
     }
+}
+
+/// A good WebSocket handshake.
+pub fn handshake(headers: &str) -> String {
+    format!(
+        "GET /sub HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
 }
 
 pub fn token(key: &str, room: &str) -> String {

@@ -7,12 +7,15 @@
     reason = "all of it is test code"
 )]
 
+mod balancers;
 mod bounds;
 mod client;
 mod connector;
 mod flash;
 mod goim;
+mod half_open;
 mod lanes;
+mod limits;
 mod logic_away;
 mod monitor;
 mod origins;

@@ -30,7 +30,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 
-pub use crate::client::{Client, DOORS, Door, Got, token};
+pub use crate::client::{Client, DOORS, Door, Got, handshake, token};
 
 /// What [`Client::log_in`] asks to accept.
 pub const OP: i32 = 1000;

@@ -10,7 +10,7 @@ use super::*;
 use crate::logic::Session;
 use crate::{
     bucket::{
-        Bucket, Target,
+        Bucket, Kicked, Target, Whom,
         tally::{self, Outcome},
     },
     channel::{ChannelContext, FullPolicy, Limits, Outlet},
@@ -45,6 +45,7 @@ impl Stage {
             clock,
             sweep: Duration::from_millis(1),
             max_accepts: 4,
+            write_timeout: Duration::from_mins(1),
         };
         let limits = Limits {
             messages: 3,

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
 
 use super::{
     support::{LARGE, Peer, answer, limits, message},
@@ -134,4 +137,32 @@ async fn silence_counts_only_while_we_read() {
     assert!(channel.is_ring_full());
     assert!(channel.is_overdue(Tick(2000)));
     peer.read_frame().await;
+}
+
+#[tokio::test]
+async fn a_client_is_stuck_while_it_takes_nothing_and_no_longer() {
+    let (channel, mut peer) = Peer::stalled(Door::Tcp, limits()).await;
+    let is_stuck = |tick| channel.is_stuck(Tick(tick), Tick(5));
+    assert_eq!([10, 14, 15, 20].map(is_stuck), [false, false, true, true]);
+    // It reads until the socket takes more. The time begins anew then.
+    let mut waste = vec![0; LARGE];
+    while is_stuck(30) {
+        tokio::select! {
+            read = peer.socket.read(&mut waste) => assert!(read.unwrap() > 0),
+            next = turn(&channel, false) => {
+                assert_eq!(next, Turn::Write);
+                channel.write_waiting().unwrap();
+            }
+        }
+    }
+    assert_eq!([34, 35].map(is_stuck), [false, true]);
+}
+
+#[tokio::test]
+async fn a_client_for_which_nothing_waits_is_not_stuck() {
+    let (channel, _peer) = Peer::pair(Door::Tcp, limits()).await;
+    assert_eq!(
+        [10, 1000].map(|tick| channel.is_stuck(Tick(tick), Tick(5))),
+        [false, false]
+    );
 }

@@ -41,6 +41,7 @@ async fn visit(limits: HttpLimits, first: Duration) -> Client {
             .route("/large", get(|| async { vec![b'x'; 32 << 20] })),
         limits,
         origins: Origins::parse(&["https://app.example.com".to_owned()]).unwrap(),
+        admit: Arc::new(|_: &HeaderMap, client| Ok(Admitted::is(client))),
         shutdown: shutdown.clone(),
         on_refused: Arc::new(move |refusal| told.lock().push(refusal.label())),
     };

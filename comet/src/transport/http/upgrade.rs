@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::origins::Origins;
+use crate::gate::Refused;
 
 /// Where the WebSocket is.
 pub const PATH: &str = "/sub";
@@ -44,6 +45,9 @@ pub enum Refusal {
     /// A page of an origin that may not connect: 403.
     #[error("pages of this origin may not connect here")]
     Origin,
+    /// There are too many connections: 503, or 429 where they are the client's own.
+    #[error(transparent)]
+    Limit(Refused),
 }
 
 /// Judges a handshake: the answer that accepts it, and its `Cookie` header. It may come from a page of one of the origins.
@@ -76,6 +80,7 @@ impl Refusal {
             Self::Key => "websocket_key",
             Self::Body => "body",
             Self::Origin => "origin",
+            Self::Limit(refused) => refused.label(),
         }
     }
 
@@ -87,12 +92,16 @@ impl Refusal {
             Self::NoUpgrade | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Key | Self::Body => StatusCode::BAD_REQUEST,
             Self::Origin => StatusCode::FORBIDDEN,
+            Self::Limit(refused) => refused.status(),
         }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        if let Self::Limit(refused) = self {
+            return limited(refused);
+        }
         let mut response = (self.status(), format!("{self}\n")).into_response();
         let headers = response.headers_mut();
         if self.status() == StatusCode::UPGRADE_REQUIRED {
@@ -108,6 +117,17 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+/// The only refusal that says more to programs than its status: whether, and when, to come back.
+fn limited(refused: Refused) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let mut response = (refused.status(), json, refused.json()).into_response();
+    if let Some(seconds) = refused.retry_after() {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 fn refusal(error: &Error) -> Refusal {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::{
-    Door,
+    Admitted, Door,
     upgrade::{self, PATH, Refusal},
 };
 
@@ -27,7 +27,7 @@ pub(super) struct Visit {
 #[derive(Default)]
 struct State {
     requests: u32,
-    accepted: Option<(String, Instant)>,
+    accepted: Option<(Admitted, String, Instant)>,
 }
 
 /// Answers the requests of one connection.
@@ -56,8 +56,8 @@ impl Visit {
         self.state.lock().requests == 0
     }
 
-    /// The cookie of the accepted handshake, and the deadline of the login.
-    pub(super) fn take_accepted(&self) -> Option<(String, Instant)> {
+    /// Who the client of the accepted handshake is, its cookie, and the deadline of the login.
+    pub(super) fn take_accepted(&self) -> Option<(Admitted, String, Instant)> {
         self.state.lock().accepted.take()
     }
 
@@ -66,14 +66,14 @@ impl Visit {
         *requests = requests.saturating_add(1);
     }
 
-    fn accept(&self, cookie: String) {
+    fn accept(&self, admitted: Admitted, cookie: String) {
         let mut state = self.state.lock();
         let spent = if state.requests > 1 {
             self.started.elapsed()
         } else {
             Duration::ZERO
         };
-        state.accepted = Some((cookie, self.deadline + spent));
+        state.accepted = Some((admitted, cookie, self.deadline + spent));
     }
 }
 
@@ -98,9 +98,14 @@ impl<'a> Service<Request<Incoming>> for Visitor<'a> {
 
 impl Visitor<'_> {
     fn upgrade(&self, request: &Request<Incoming>) -> Response<Body> {
-        match upgrade::handshake(request, &self.door.origins) {
-            Ok((response, cookie)) => {
-                self.visit.accept(cookie);
+        let judged = upgrade::handshake(request, &self.door.origins);
+        let judged = judged.and_then(|(response, cookie)| {
+            let admitted = (self.door.admit)(request.headers(), self.peer);
+            Ok((response, cookie, admitted.map_err(Refusal::Limit)?))
+        });
+        match judged {
+            Ok((response, cookie, admitted)) => {
+                self.visit.accept(admitted, cookie);
                 response
             }
             Err(refusal) => {

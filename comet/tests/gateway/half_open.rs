@@ -1,0 +1,108 @@
+//! Logins that do not come to an end.
+
+use std::time::Duration;
+
+use comet::transport::Door as Counted;
+use common::config::Human;
+use protocol::{Header, op};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet, time::sleep};
+
+use crate::support::{DOORS, Door, FakeLogic, Gateway, config, handshake, token, until, within};
+
+/// Of each of the five kinds below.
+const EACH: usize = 400;
+
+/// How a login hangs.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Nothing comes, over TCP or HTTP.
+    Silent(Door),
+    /// Half of a frame, or of a request's head.
+    Half(Door),
+    /// The handshake is made, and nothing comes behind it.
+    Upgraded,
+    /// The login comes byte by byte.
+    Slow,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind::Silent(Door::Tcp),
+    Kind::Half(Door::Tcp),
+    Kind::Half(Door::WebSocket),
+    Kind::Upgraded,
+    Kind::Slow,
+];
+
+fn auth() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let header = Header {
+        ver: 1,
+        op: op::AUTH,
+        seq: 1,
+    };
+    header.encode(token("slow", "").as_bytes(), &mut bytes);
+    bytes
+}
+
+/// Begins a login, and what goes on with it.
+async fn begin(gateway: &Gateway, kind: Kind) -> (TcpStream, Vec<u8>) {
+    let door = match kind {
+        Kind::Silent(door) | Kind::Half(door) => door,
+        Kind::Upgraded => Door::WebSocket,
+        Kind::Slow => Door::Tcp,
+    };
+    let addr = match door {
+        Door::Tcp => gateway.comet.tcp_addrs()[0],
+        Door::WebSocket => gateway.comet.http_addrs()[0],
+    };
+    let mut stream = within(TcpStream::connect(addr)).await.unwrap();
+    let (now, later) = match kind {
+        Kind::Silent(_) => (Vec::new(), Vec::new()),
+        Kind::Half(Door::Tcp) => (auth()[..20].to_vec(), Vec::new()),
+        Kind::Half(Door::WebSocket) => (handshake("").as_bytes()[..60].to_vec(), Vec::new()),
+        Kind::Upgraded => (handshake("").into_bytes(), Vec::new()),
+        Kind::Slow => (Vec::new(), auth()),
+    };
+    stream.write_all(&now).await.unwrap();
+    (stream, later)
+}
+
+#[tokio::test]
+async fn two_thousand_of_them_do_not_keep_a_client_from_logging_in() {
+    common::files::raise_bound().unwrap();
+    let logic = FakeLogic::start();
+    let mut config = config(&[logic.addr]);
+    config.protocol.handshake_timeout = Human::secs(300);
+    let gateway = Gateway::start(&config).await;
+    let mut hanging = JoinSet::new();
+    for kind in KINDS {
+        for _ in 0..EACH {
+            let (mut stream, later) = begin(&gateway, kind).await;
+            hanging.spawn(async move {
+                // Never the last byte: it would be a login.
+                for byte in later.split_last().map_or(&[][..], |(_, rest)| rest) {
+                    stream.write_all(&[*byte]).await.unwrap();
+                    sleep(Duration::from_millis(100)).await;
+                }
+                std::future::pending::<()>().await;
+                drop(stream);
+            });
+        }
+    }
+    let metrics = gateway.comet.metrics();
+    let open = || {
+        let open = [Counted::Tcp, Counted::WebSocket].map(|door| metrics.connections(door).get());
+        usize::try_from(open.into_iter().sum::<i64>()).unwrap()
+    };
+    until(|| open() == KINDS.len() * EACH).await;
+    let mut healthy = Vec::new();
+    for (nth, door) in (1..).zip(DOORS) {
+        let started = std::time::Instant::now();
+        healthy.push(gateway.online(door, &format!("healthy {door:?}"), "").await);
+        println!("{door:?}: logged in after {:?}", started.elapsed());
+        // All the others are still there, and none of them is in.
+        assert_eq!(open(), KINDS.len() * EACH + nth);
+    }
+    let logins = [Counted::Tcp, Counted::WebSocket].map(|door| metrics.logins(door).get());
+    assert_eq!(logins, [1, 1]);
+}
