@@ -1,8 +1,9 @@
 //! Why a connection ends, and how its client is told.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use protocol::{Header, frame, op};
+use rand::{RngExt as _, seq::SliceRandom as _};
 
 use crate::transport::{Door, websocket};
 
@@ -148,6 +149,28 @@ pub struct Farewell {
     pub detail: Option<Arc<str>>,
     /// In place of the reason's own close code.
     pub code: Option<u16>,
+    /// Whether to come back, where there is more to say than the reason does.
+    pub advice: Option<Advice>,
+}
+
+/// Whether clients should come back, when, and where.
+#[derive(Debug, Clone)]
+pub struct Advice {
+    /// Whether at all.
+    pub reconnect: bool,
+    /// The time over which they come: each is told a random part of it to wait before.
+    pub within: Duration,
+    /// Where they should go; each is told them in an order of its own.
+    pub nodes: Arc<Nodes>,
+}
+
+/// Comets, without a port. None: clients go where they like.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    /// Their addresses.
+    pub addresses: Vec<String>,
+    /// Their names, for browsers.
+    pub names: Vec<String>,
 }
 
 impl From<CloseReason> for Farewell {
@@ -156,6 +179,7 @@ impl From<CloseReason> for Farewell {
             reason,
             detail: None,
             code: None,
+            advice: None,
         }
     }
 }
@@ -165,18 +189,16 @@ impl Farewell {
     pub fn with_detail(reason: CloseReason, detail: &str) -> Self {
         let detail = (!detail.is_empty()).then(|| detail.into());
         Self {
-            reason,
             detail,
-            code: None,
+            ..reason.into()
         }
     }
 
     /// The answer to a client's own Close frame: the same code (RFC 6455 section 5.5.1).
     pub fn echoed(code: u16) -> Self {
         Self {
-            reason: CloseReason::PeerClosed,
-            detail: None,
             code: Some(code),
+            ..CloseReason::PeerClosed.into()
         }
     }
 
@@ -185,8 +207,7 @@ impl Farewell {
         let mut bytes = Vec::new();
         let text = self.detail.as_deref().unwrap_or(self.reason.text());
         if self.reason.can_be_told() {
-            let body =
-                serde_json::json!({ "reason": self.reason.label(), "message": text }).to_string();
+            let body = self.body(door, text);
             let header = Header::push(op::DISCONNECT_REPLY);
             if door.is_websocket() {
                 frame::put_websocket_header(&mut bytes, protocol::HEADER_LEN + body.len());
@@ -198,5 +219,98 @@ impl Farewell {
             bytes.extend(websocket::close_frame(code, text));
         }
         bytes
+    }
+
+    /// What operation 6 says to one client.
+    fn body(&self, door: Door, text: &str) -> String {
+        let mut body = serde_json::json!({ "reason": self.reason.label(), "message": text });
+        if let Some(advice) = &self.advice {
+            body["reconnect"] = advice.reconnect.into();
+            if advice.reconnect {
+                body["delay_ms"] = advice.delay_ms().into();
+                body["nodes"] = advice.nodes(door).into();
+            }
+        }
+        body.to_string()
+    }
+}
+
+impl Advice {
+    fn delay_ms(&self) -> u64 {
+        let delay = self.within.mul_f64(rand::rng().random::<f64>());
+        u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn nodes(&self, door: Door) -> Vec<String> {
+        // Browsers need names for the sake of certificates, and do not come by TCP.
+        let mut nodes = if door.is_websocket() {
+            self.nodes.names.clone()
+        } else {
+            self.nodes.addresses.clone()
+        };
+        nodes.shuffle(&mut rand::rng());
+        nodes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn body(door: Door, advice: Option<Advice>) -> serde_json::Value {
+        let farewell = Farewell {
+            advice,
+            ..CloseReason::Kicked.into()
+        };
+        let bytes = farewell.encode(door);
+        let start = bytes.iter().position(|&byte| byte == b'{').unwrap();
+        let end = bytes.iter().rposition(|&byte| byte == b'}').unwrap();
+        serde_json::from_slice(&bytes[start..=end]).unwrap()
+    }
+
+    fn advice(reconnect: bool) -> Advice {
+        Advice {
+            reconnect,
+            within: Duration::from_secs(10),
+            nodes: Arc::new(Nodes {
+                addresses: vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()],
+                names: vec!["a.example.com".to_owned()],
+            }),
+        }
+    }
+
+    #[test]
+    fn advice_is_a_part_of_the_last_words() {
+        let mut words = serde_json::json!({"message": "closed by the service", "reason": "kicked"});
+        assert_eq!(body(Door::Tcp, None), words);
+        words["reconnect"] = false.into();
+        assert_eq!(body(Door::Tcp, Some(advice(false))), words);
+        let mut said = body(Door::WebSocket, Some(advice(true)));
+        let delay = said["delay_ms"].take().as_u64().unwrap();
+        assert!(delay < 10_000);
+        words["reconnect"] = true.into();
+        words["delay_ms"] = serde_json::Value::Null;
+        words["nodes"] = ["a.example.com"].as_slice().into();
+        assert_eq!(said, words);
+    }
+
+    #[test]
+    fn clients_are_told_times_and_orders_of_their_own() {
+        let said: Vec<_> = (0..1000)
+            .map(|_| body(Door::Tcp, Some(advice(true))))
+            .collect();
+        for second in 0..10 {
+            let is_within =
+                |said: &&serde_json::Value| said["delay_ms"].as_u64().unwrap() / 1000 == second;
+            let count = said.iter().filter(is_within).count();
+            assert!((20..300).contains(&count), "{count} in second {second}");
+        }
+        let first: BTreeSet<&str> = said
+            .iter()
+            .filter_map(|said| said["nodes"][0].as_str())
+            .collect();
+        assert_eq!(first.len(), 2, "not all go to one");
     }
 }

@@ -97,6 +97,8 @@ pub struct Config {
     pub limits: Limits,
     /// The balancers before this comet, which say who their clients are.
     pub balancers: Balancers,
+    /// The times of its end.
+    pub drain: Drain,
 }
 
 /// The monitor, on goim's keys of its first version.
@@ -399,4 +401,16 @@ pub struct Balancers {
     pub forwarded_for: bool,
     /// Bytes of a header of PROXY version 2 with its extensions.
     pub max_header: usize,
+}
+
+/// The times of a comet's end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Drain {
+    /// From the beginning until clients are told: for balancers to see that this comet is not ready.
+    pub wait: Human,
+    /// The time over which clients are told to go; at least 100 a second are.
+    pub over: Human,
+    /// The time over which clients are told to come back elsewhere; at least 100 a second are.
+    pub reconnect_over: Human,
 }

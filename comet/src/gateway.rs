@@ -19,6 +19,7 @@ use crate::{
     channel::{ChannelContext, Limits},
     clock::Clock,
     config::{self, Config},
+    drain::Drain,
     gate::{Gate, Refused},
     logic::{Logic, goodbye::Goodbyes},
     metrics::Metrics,
@@ -60,20 +61,22 @@ pub struct Gateway {
     pub limits: config::Limits,
     /// Client addresses.
     pub addresses: Arc<Addresses>,
-    /// Cancelled when this comet stops.
+    /// Whether this comet is about to end, and what clients are told.
+    pub drain: Drain,
+    /// Cancelled when clients are told to go: logins are refused from then on.
     pub stopping: CancellationToken,
     last_id: AtomicU64,
     started: Instant,
 }
 
 impl Gateway {
-    /// Starts the buckets and puts everything together.
+    /// Starts the buckets and puts everything together. With `shutdown` the end begins.
     pub fn start(
         config: &Config,
         logic: Logic,
         metrics: Arc<Metrics>,
         whitelist: Whitelist,
-        stopping: CancellationToken,
+        shutdown: &CancellationToken,
     ) -> Self {
         let Config {
             protocol,
@@ -129,7 +132,8 @@ impl Gateway {
             limits: bounds.clone(),
             metrics,
             addresses: Arc::default(),
-            stopping,
+            drain: Drain::new(shutdown),
+            stopping: CancellationToken::new(),
             last_id: AtomicU64::new(0),
             started: Instant::now(),
             protocol: protocol.clone(),
@@ -152,10 +156,7 @@ impl Gateway {
     /// Judges whether the client of a good handshake may come in, where a balancer says who it is: else it is in already.
     pub fn admit(&self, headers: &HeaderMap, client: SocketAddr) -> Result<Admitted, Refused> {
         let Some(forwarded) = self.balancers.forwarded(client.ip(), headers) else {
-            return Ok(Admitted {
-                client,
-                claim: None,
-            });
+            return Ok(Admitted::is(client));
         };
         Ok(Admitted {
             claim: Some(self.gate.claim(forwarded)?),

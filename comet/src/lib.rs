@@ -10,7 +10,7 @@
 //! - [`transport`]: bytes to protos and back, one module a door
 //! - [`session`]: what a connection may do next, without I/O
 //! - [`connection`]: the life of a connection
-//! - [`channel`]: a connection as the rest sees it; [`close`]: why it ends
+//! - [`channel`]: a connection as the rest sees it; [`close`]: why it ends; [`drain`]: the end of all
 //! - [`bucket`], [`room`]: who is where
 //! - [`push`], `grpc`: pushes in
 //! - [`logic`], [`operation`]: calls out
@@ -27,6 +27,7 @@ pub mod clock;
 pub mod close;
 pub mod config;
 pub mod connection;
+pub mod drain;
 pub mod gate;
 pub mod gateway;
 mod grpc;

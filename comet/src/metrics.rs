@@ -63,6 +63,10 @@ pub struct Metrics {
     pub whitelist_lines: Counter,
     /// Such lines that did not get there.
     pub whitelist_lines_lost: Counter,
+    /// 1 from the beginning of the end on.
+    pub draining: Gauge,
+    /// Connections that were told to go elsewhere since this comet ends.
+    pub drained: Counter,
     tls_handshakes: Family<ResultLabel, Counter>,
     tls_reloads: Family<ResultLabel, Counter>,
     tls_certificates: Family<CertificateLabel, Gauge>,
@@ -212,6 +216,9 @@ impl Metrics {
         add.seconds("logic_call", "Time of calls to logic", &self.logic_times);
         let help = "Disconnects logic was never told";
         add.metric("goodbyes_lost", help, &self.goodbyes_lost);
+        add.metric("draining", "1 while this comet drains", &self.draining);
+        let help = "Connections told to go elsewhere by the drain";
+        add.metric("drained", help, &self.drained);
         let help = "Lines for the whitelist's log";
         add.metric("whitelist_lines", help, &self.whitelist_lines);
         let help = "Lines that did not get into the whitelist's log";

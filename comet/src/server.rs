@@ -1,10 +1,6 @@
 //! One comet: everything bound, started, and ended in order.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use ::http::HeaderMap;
 use anyhow::Context as _;
@@ -19,16 +15,15 @@ use prometheus_client::registry::Registry;
 use protocol::grpc::goim::logic::CometInfo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::timeout,
+    task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    bucket::Control,
     certificates::{self, Acceptors},
-    close::{CloseReason, CloseWhen, Farewell},
     config::Config,
     connection,
+    drain::Ending,
     gateway::Gateway,
     grpc,
     logic::{Logic, renew::Renewal},
@@ -38,9 +33,6 @@ use crate::{
     transport::{Door, flash::Flash, http, tls::Acceptor},
     whitelist::Whitelist,
 };
-
-/// Beside the time in which each connection may close: for the tasks to be scheduled.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 
 /// A running comet.
 #[derive(Debug)]
@@ -55,12 +47,14 @@ pub struct Comet {
     readiness: Readiness,
     monitoring: Monitoring,
     connections: TaskTracker,
-    shutdown: CancellationToken,
+    /// Cancelled when nobody comes in any more.
+    doors: CancellationToken,
+    ending: Option<JoinHandle<()>>,
 }
 
 impl Comet {
-    /// Binds everything and serves until `shutdown`. `pages` is what the HTTP door serves beside `/sub`; the monitor shows what
-    /// `registry` has already beside this comet's own. Logic need not be there.
+    /// Binds everything and serves until the drain that `shutdown` begins, or a call, has ended. `pages` is what the HTTP door
+    /// serves beside `/sub`; the monitor shows what `registry` has already beside this comet's own. Logic need not be there.
     ///
     /// An error names the listener that cannot be bound.
     pub async fn start(
@@ -90,24 +84,25 @@ impl Comet {
         let logic_answers = readiness.latch("logic");
         let server = server_name(config)?;
         let epoch = epoch();
+        let over = CancellationToken::new();
         let logic = Logic::start(
             config,
             server.clone(),
             epoch,
             credential,
             Arc::clone(&metrics),
-            shutdown.clone(),
+            over.clone(),
         );
-        let stop = shutdown.clone();
-        let gateway = Arc::new(Gateway::start(config, logic, metrics, whitelist, stop));
+        let gateway = Gateway::start(config, logic, metrics, whitelist, &shutdown);
+        let gateway = Arc::new(gateway);
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
-        let (server_config, stop) = (&config.rpc_server, shutdown.clone());
+        let (server_config, stop) = (&config.rpc_server, over.clone());
         grpc::serve(grpc, guard, pusher, &readiness, server_config, stop).await?;
         monitor::register(&mut registry, &gateway);
-        let stop = shutdown.clone();
+        let stop = over.clone();
         let monitoring = monitor.serve(registry, readiness.clone(), "comet", stop)?;
 
-        let comet = Self {
+        let mut comet = Self {
             tcp_addrs: local_addrs(&tcp)?,
             http_addrs: local_addrs(&http)?,
             tcp_tls_addrs: local_addrs(&tcp_tls)?,
@@ -118,10 +113,10 @@ impl Comet {
             readiness,
             monitoring,
             connections: TaskTracker::new(),
-            shutdown,
+            doors: CancellationToken::new(),
+            ending: None,
         };
         let info = comet_info(config, &server, epoch, grpc_addr);
-        comet.spawn_renewal(config, info, logic_answers);
         let door = comet.http_door(config, pages)?;
         comet.spawn_tcp(tcp, None);
         comet.spawn_http(http, None, &door);
@@ -130,6 +125,7 @@ impl Comet {
             comet.spawn_http(https, Some(&http), &door);
         }
         comet.spawn_flash(flash, config);
+        comet.spawn_ending(config, info, logic_answers, over);
         Ok(comet)
     }
 
@@ -183,46 +179,44 @@ impl Comet {
         &self.gateway.channels.whitelist
     }
 
-    /// Waits for the shutdown and ends in order: no new connections, the clients are told, what waits for them is written, the
-    /// sockets are closed, logic is told.
+    /// Waits until it has ended: see [`crate::drain`].
     pub async fn join(self) {
-        self.shutdown.cancelled().await;
-        let farewell = Farewell::from(CloseReason::GoingAway);
-        for bucket in self.gateway.buckets.all() {
-            let close = Control::CloseAll(farewell.clone(), CloseWhen::AfterQueue);
-            // A bucket that has ended has closed its connections.
-            drop(bucket.control.send(close).await);
-        }
-        self.connections.close();
-        let patience = self.gateway.protocol.close_timeout.get() + SHUTDOWN_MARGIN;
-        if timeout(patience, self.connections.wait()).await.is_err() {
-            tracing::warn!(
-                open = self.connections.len(),
-                "some connections did not close in time"
-            );
-        }
-        if timeout(patience, self.gateway.goodbyes.told())
-            .await
-            .is_err()
+        if let Some(ending) = self.ending
+            && let Err(error) = ending.await
         {
-            tracing::warn!("logic was not told of all that disconnected");
-        }
-        if timeout(SHUTDOWN_MARGIN, self.whitelist().flush())
-            .await
-            .is_err()
-        {
-            tracing::warn!("not all that was noted is in the whitelist's log");
+            tracing::error!(%error, "the end is not in order");
         }
     }
 
-    fn spawn_renewal(&self, config: &Config, info: CometInfo, latch: Latch) {
+    /// Starts what tells logic of this comet, and what ends it.
+    fn spawn_ending(
+        &mut self,
+        config: &Config,
+        info: CometInfo,
+        latch: Latch,
+        over: CancellationToken,
+    ) {
+        let leaving = CancellationToken::new();
         let renewal = Renewal {
             gateway: Arc::clone(&self.gateway),
             info,
             latch,
+            leaving: leaving.clone(),
         };
-        let renewing = renewal.run(config.logic.renew.get());
-        tokio::spawn(self.shutdown.clone().run_until_cancelled_owned(renewing));
+        let serves = self.readiness.latch("drain");
+        serves.ready();
+        let ending = Ending {
+            gateway: Arc::clone(&self.gateway),
+            config: config.drain.clone(),
+            addresses: config.env.addrs.clone(),
+            latch: serves,
+            connections: self.connections.clone(),
+            doors: self.doors.clone(),
+            leaving,
+            renewal: tokio::spawn(renewal.run(config.logic.renew.get())),
+            over,
+        };
+        self.ending = Some(tokio::spawn(ending.run()));
     }
 
     fn spawn_tcp(&self, listeners: Vec<TcpListener>, tls: Option<&Acceptor>) {
@@ -249,7 +243,7 @@ impl Comet {
                 linger: config.protocol.close_timeout.get(),
             },
             origins: origins.context("websocket.origins")?,
-            shutdown: self.shutdown.clone(),
+            shutdown: self.doors.clone(),
             on_refused: Arc::new(move |refusal| {
                 metrics.http_refusals(refusal.label()).inc();
             }),
@@ -307,7 +301,7 @@ impl Comet {
         let metrics = Arc::clone(&self.gateway.metrics);
         let accepting = listen::accept_loop(
             listener,
-            self.shutdown.clone(),
+            self.doors.clone(),
             move |error| {
                 metrics.accept_errors().inc();
                 tracing::warn!(door, %error, "accept fails");
@@ -434,5 +428,6 @@ fn comet_info(config: &Config, server: &str, epoch: u64, grpc_addr: SocketAddr) 
         connections: 0,
         client_addresses: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        leaving: false,
     }
 }

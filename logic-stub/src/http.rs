@@ -49,6 +49,8 @@ pub fn routes(logic: Arc<Logic>) -> Router {
         .route("/comet/kick/keys", post(kick::keys))
         .route("/comet/kick/mids", post(kick::mids))
         .route("/comet/kick/room", post(kick::room))
+        .route("/comet/kick/addresses", post(kick::addresses))
+        .route("/comet/drain", post(kick::drain))
         .route("/comet/sessions", get(sessions::of_mids))
         .route("/comet/online/mids", get(sessions::counts))
         .route("/comet/whitelist", get(whitelist::list))

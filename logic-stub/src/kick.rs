@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //!
-//! - [`Kicker`]: kicks that are asked for, and whose outcome is waited for
+//! - [`Kicker`]: kicks that are asked for, and whose outcome is waited for; and the end of a whole comet
 //! - [`later`]: those that are told in the background, and tried again
 //! - [`policy`]: which connections of a user must go
 
@@ -23,8 +23,8 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use protocol::{
     RoomId,
     grpc::comet::v1::{
-        Cause, Connection, Connections, Keys, KickReply, KickRequest, comet_client::CometClient,
-        kick_request::Target,
+        Addresses, Cause, Comeback, Connection, Connections, DrainRequest, Keys, KickReply,
+        KickRequest, comet_client::CometClient, kick_request::Target,
     },
 };
 use serde::Serialize;
@@ -57,6 +57,24 @@ pub struct Limits {
     pub max_message: usize,
 }
 
+/// What clients are told by a kick.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// Why; empty: the cause's own text.
+    pub reason: String,
+    /// Whether to come back; absent: the cause says it.
+    pub comeback: Option<Comeback>,
+}
+
+impl From<&str> for Words {
+    fn from(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            comeback: None,
+        }
+    }
+}
+
 /// What became of a kick.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Kicked {
@@ -80,19 +98,38 @@ pub enum KickError {
     NoComet,
 }
 
+/// Why a comet does not begin its end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// The store did not say which comets there are.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The comet did not take the call.
+    #[error("{0}")]
+    Comet(#[from] Failure),
+}
+
 /// Why a comet did not do as it was told.
 #[derive(Debug, Error)]
-pub(crate) enum Failure {
+#[non_exhaustive]
+pub enum Failure {
+    /// No comet of this name lives.
     #[error("not known")]
     NotKnown,
+    /// It has no address to be called at.
     #[error("without an address")]
     NoAddress,
+    /// goim's own comet.
     #[error("it lacks comet.v1")]
     Unimplemented,
+    /// No answer came in time.
     #[error("no answer within {0:?}")]
     Silent(Duration),
+    /// It does not want to.
     #[error("it refused: {0}")]
     Refused(String),
+    /// It cannot be reached.
     #[error("away: {0}")]
     Away(String),
 }
@@ -130,7 +167,7 @@ impl Kicker {
     }
 
     /// Closes the connections that have these keys now.
-    pub async fn keys(&self, mut keys: Vec<String>, reason: &str) -> Result<Kicked, KickError> {
+    pub async fn keys(&self, mut keys: Vec<String>, words: &Words) -> Result<Kicked, KickError> {
         keys.sort_unstable();
         keys.dedup();
         let holders = self.sessions.holders(&keys).await?;
@@ -142,7 +179,7 @@ impl Kicker {
                 None => absent.push(key),
             }
         }
-        let answers = self.sessions_named(online, reason).await?;
+        let answers = self.sessions_named(online, words).await?;
         absent.extend(answers.absent_keys);
         Ok(Kicked {
             kicked: answers.kicked,
@@ -152,7 +189,7 @@ impl Kicker {
     }
 
     /// Closes all connections that these users have now.
-    pub async fn mids(&self, mut mids: Vec<i64>, reason: &str) -> Result<Kicked, KickError> {
+    pub async fn mids(&self, mut mids: Vec<i64>, words: &Words) -> Result<Kicked, KickError> {
         mids.sort_unstable();
         mids.dedup();
         let sessions = self.sessions.of_mids(&mids).await?;
@@ -162,7 +199,7 @@ impl Kicker {
             owners.insert(session.key.clone(), session.mid);
             online.push((session.key, session.holder));
         }
-        let answers = self.sessions_named(online, reason).await?;
+        let answers = self.sessions_named(online, words).await?;
         for key in &answers.absent_keys {
             owners.remove(key);
         }
@@ -176,14 +213,38 @@ impl Kicker {
     }
 
     /// Closes everyone who is in a room now, at every comet that lives.
-    pub async fn room(&self, room: &RoomId, reason: &str) -> Result<Kicked, KickError> {
+    pub async fn room(&self, room: &RoomId, words: &Words) -> Result<Kicked, KickError> {
+        let target = Target::Room(room.as_str().to_owned());
+        self.everywhere(&target, words).await
+    }
+
+    /// Closes everyone who came from one of these addresses and networks, at every comet that lives.
+    pub async fn addresses(
+        &self,
+        networks: Vec<String>,
+        words: &Words,
+    ) -> Result<Kicked, KickError> {
+        let target = Target::Addresses(Addresses { networks });
+        self.everywhere(&target, words).await
+    }
+
+    /// Begins the end of a comet; returns how many connections it has.
+    pub async fn drain(&self, server: &str) -> Result<u32, DrainError> {
+        let name: Arc<str> = server.into();
+        let known = self.comets.known_with([&name].into_iter()).await?;
+        let deadline = Instant::now() + self.limits.timeout;
+        let (mut client, request) = client(known.get(&name), DrainRequest {}, &self.limits)?;
+        let reply = answer(client.drain(request), deadline, &self.limits).await?;
+        Ok(reply.connections)
+    }
+
+    async fn everywhere(&self, target: &Target, words: &Words) -> Result<Kicked, KickError> {
         let known = self.comets.known();
         if known.is_empty() {
             return Err(KickError::NoComet);
         }
-        let target = Target::Room(room.as_str().to_owned());
-        let requests = |_: &_| vec![request(target.clone(), Cause::Kicked, reason)];
-        let calls = known.keys().map(|name| (Arc::clone(name), requests(name)));
+        let requests = || vec![request(target.clone(), Cause::Kicked, words)];
+        let calls = known.keys().map(|name| (Arc::clone(name), requests()));
         let answers = self.call_all(calls.collect(), &known).await;
         Ok(Kicked {
             kicked: answers.kicked,
@@ -195,7 +256,7 @@ impl Kicker {
     async fn sessions_named(
         &self,
         online: Vec<(String, Holder)>,
-        reason: &str,
+        words: &Words,
     ) -> Result<Answers, StoreError> {
         let mut by_comet: BTreeMap<Arc<str>, Named> = BTreeMap::new();
         for (key, Holder { server, connection }) in online {
@@ -211,7 +272,7 @@ impl Kicker {
         }
         let known = self.comets.known_with(by_comet.keys()).await?;
         let calls = by_comet.into_iter().map(|(name, named)| {
-            let requests = named.requests(self.limits.keys_per_call, reason);
+            let requests = named.requests(self.limits.keys_per_call, words);
             (name, requests)
         });
         Ok(self.call_all(calls.collect(), &known).await)
@@ -251,7 +312,7 @@ impl Kicker {
 }
 
 impl Named {
-    fn requests(self, max: usize, reason: &str) -> Vec<KickRequest> {
+    fn requests(self, max: usize, words: &Words) -> Vec<KickRequest> {
         let connections = self.connections.chunks(max).map(|part| {
             let connections = part.to_vec();
             Target::Connections(Connections { connections })
@@ -262,7 +323,7 @@ impl Named {
         });
         connections
             .chain(keys)
-            .map(|target| request(target, Cause::Kicked, reason))
+            .map(|target| request(target, Cause::Kicked, words))
             .collect()
     }
 }
@@ -294,11 +355,12 @@ impl fmt::Debug for Kicker {
     }
 }
 
-pub(crate) fn request(target: Target, cause: Cause, reason: &str) -> KickRequest {
+pub(crate) fn request(target: Target, cause: Cause, words: &Words) -> KickRequest {
     KickRequest {
         target: Some(target),
-        reason: reason.to_owned(),
+        reason: words.reason.clone(),
         cause: cause.into(),
+        comeback: words.comeback,
     }
 }
 

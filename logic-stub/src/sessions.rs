@@ -66,7 +66,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// The sum of all reports that are not older than five minutes and whose comet's lease, if it has one, lives.
     fn room_counts(&self) -> Answer<'_, Arc<RoomCounts>>;
 
-    /// Renews a comet's lease. A later epoch takes the name over, and what was of earlier epochs is gone.
+    /// Renews a comet's lease. A later epoch takes the name over, and what was of earlier epochs is gone. One that says that it is
+    /// `leaving` has no lease any more, until it says otherwise.
     fn renew_lease<'a>(&'a self, server: &'a str, info: CometInfo) -> Answer<'a, LeaseRenewal>;
 
     /// The leases that live, and those that the store may have lost before their end.

@@ -7,7 +7,7 @@ mod support;
 use common::config::Human;
 use logic_stub::{Config, config::PerMid};
 use protocol::grpc::{
-    comet::v1::{Cause, Keys, KickReply, kick_request::Target},
+    comet::v1::{Addresses, Cause, Comeback, Keys, KickReply, kick_request::Target},
     goim::logic::{ConnectionRef, HeartbeatReq},
 };
 use serde_json::{Value, json};
@@ -149,6 +149,56 @@ async fn a_room_is_kicked_at_all_comets_and_those_that_do_not_do_it_are_named() 
             "data": {"kicked": 4, "absent": [], "unreached": unreached},
         })
     );
+}
+
+#[tokio::test]
+async fn addresses_are_kicked_everywhere_and_told_whether_to_come_back() {
+    let (logic, mut a, mut b) = two_comets(patient()).await;
+    let answer = post(
+        &logic,
+        "/comet/kick/addresses?addresses=192.0.2.0/24&addresses=::1&reconnect=true&within=7",
+    );
+    for (comet, count) in [(&mut a, 2), (&mut b, 1)] {
+        let kick = comet.kick().await;
+        let networks = vec!["192.0.2.0/24".to_owned(), "::1".to_owned()];
+        let addresses = Target::Addresses(Addresses { networks });
+        assert_eq!(kick.request.target, Some(addresses));
+        let comeback = Comeback {
+            allowed: true,
+            within_ms: 7000,
+        };
+        assert_eq!(kick.request.comeback, Some(comeback));
+        kick.done(count, &[]);
+    }
+    let data = json!({"kicked": 3, "absent": [], "unreached": {}});
+    assert_eq!(
+        answer.await.unwrap(),
+        json!({"code": 0, "message": "", "data": data})
+    );
+    for query in [
+        "addresses=here",
+        "addresses=::1&within=86401",
+        "reason=none",
+    ] {
+        let path = format!("/comet/kick/addresses?{query}");
+        let answer = logic.post(&path, "").await;
+        assert_eq!(answer["code"], -400, "{query}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_goes_to_the_comet_that_is_named() {
+    let (logic, _a, _b) = two_comets(patient()).await;
+    let drain = async |query: &str| logic.post(&format!("/comet/drain{query}"), "").await;
+    assert_eq!(
+        drain("?server=a").await,
+        json!({"code": 0, "message": "", "data": {"connections": 3}})
+    );
+    assert_eq!(
+        drain("?server=c").await,
+        json!({"code": -500, "message": "comet c: not known"})
+    );
+    assert_eq!(drain("").await["code"], -400);
 }
 
 #[tokio::test]

@@ -344,6 +344,7 @@ fn kicks_keep_their_fields() {
         })),
         reason: "r".into(),
         cause: v1::Cause::Replaced.into(),
+        comeback: None,
     };
     let one = "0a07 0a016b 1005 1807";
     same(&kick, &format!("2a12 {one} {one} 220172 3001"));

@@ -12,7 +12,8 @@
  *     client.on("close", ({ code, reason, willReconnect, delay }) => console.log(code, reason, willReconnect, delay));
  *     client.connect();
  *
- * It comes back by itself after every end but these: `close()`, and the reasons `replaced`, `kicked` and `auth_refused`.
+ * It comes back by itself after every end but these: `close()`, and the reasons `replaced`, `kicked` and `auth_refused`. When the
+ * server says whether and when to come back, it does as it is told.
  *
  * It speaks binary WebSocket messages that carry goim frames: packLen i32, headerLen i16 (16), ver i16, op i32,
  * seq i32, body, all big-endian. Nothing that the network delivers makes it throw: a bad frame becomes an `error`
@@ -43,6 +44,9 @@ export const HEADER_LEN = 16;
 const CLOSE_NO_HEARTBEAT = 4900;
 const CLOSE_NO_AUTH = 4901;
 const CLOSE_BAD_FRAME = 4902;
+
+/** The longest time that a server can have this client wait before it comes back: a day. */
+const MAX_ADVISED_DELAY = 86_400_000;
 
 /**
  * Options with their defaults; all times are milliseconds.
@@ -161,7 +165,8 @@ export function backoffDelay(attempt, options = DEFAULTS) {
  * - `message` ({op, body: Uint8Array, text: string}): a push
  * - `online` (number): how many are in this connection's room, from a heartbeat's reply
  * - `latency` (number): milliseconds from a heartbeat to its reply
- * - `disconnect-reason` ({reason, message}): why the server is about to close this connection
+ * - `disconnect-reason` ({reason, message}): why the server is about to close this connection. Where it says whether to come
+ *   back, also reconnect: boolean, and if so delay, in milliseconds, and nodes: names of other servers, for who knows them
  * - `close` ({code, reason, willReconnect, delay}): the connection has ended; delay is in milliseconds. Codes of this
  *   client itself: 4900 a heartbeat was not answered, 4901 Auth was not, 4902 a bad frame came
  * - `error` (Error): a frame that breaks the protocol, or a token or WebSocket that could not be made
@@ -175,6 +180,7 @@ export class GoimClient {
   #attempt = 0;
   #authenticatedAt = null;
   #final = null;
+  #advisedDelay = null;
   #wanted = false;
   #heartbeatTimer = null;
   #reconnectTimer = null;
@@ -371,7 +377,9 @@ export class GoimClient {
       if (request.op === Op.AUTH) this.#online();
     } else if (frame.op === Op.DISCONNECT) {
       const why = parseReason(frame.body);
-      if (this.#options.finalReasons.includes(why.reason)) this.#final = why.reason;
+      const isFinal = why.reconnect === undefined ? this.#options.finalReasons.includes(why.reason) : !why.reconnect;
+      if (isFinal) this.#final = why.reason;
+      this.#advisedDelay = why.delay ?? null;
       this.#emit("disconnect-reason", why);
     } else if (this.authenticated && !isReplyOnly(frame.op)) {
       this.#emit("message", toMessage(frame));
@@ -398,7 +406,8 @@ export class GoimClient {
     }
     this.#pending.clear();
     const willReconnect = this.#wanted && this.#final === null;
-    const delay = willReconnect ? backoffDelay(this.#attempt++, this.#options) : 0;
+    const delay = willReconnect ? (this.#advisedDelay ?? backoffDelay(this.#attempt++, this.#options)) : 0;
+    this.#advisedDelay = null;
     if (willReconnect) this.#reconnectTimer = setTimeout(() => this.#open(), delay);
     else this.#wanted = false;
     this.#emit("close", { code, reason, willReconnect, delay });
@@ -451,8 +460,12 @@ function toMessage({ op, body }) {
 function parseReason(body) {
   const text = utf8.decode(body);
   try {
-    const { reason, message } = JSON.parse(text);
-    return { reason: String(reason ?? "unknown"), message: String(message ?? "") };
+    const { reason, message, reconnect, delay_ms, nodes } = JSON.parse(text);
+    const why = { reason: String(reason ?? "unknown"), message: String(message ?? "") };
+    if (typeof reconnect !== "boolean") return why;
+    if (!reconnect) return { ...why, reconnect };
+    const delay = Math.min(Math.max(Number(delay_ms) || 0, 0), MAX_ADVISED_DELAY);
+    return { ...why, reconnect, delay, nodes: Array.isArray(nodes) ? nodes.map(String) : [] };
   } catch {
     return { reason: "unknown", message: text };
   }

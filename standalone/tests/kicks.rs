@@ -8,6 +8,7 @@ use crate::support::{Client, Door, SecondComet, Server, http, through_both_doors
 
 through_both_doors!(
     a_kick_over_http_reaches_key_mid_and_room_on_all_comets,
+    a_kick_by_address_reaches_who_came_from_there_and_says_whether_to_come_back,
     a_key_that_moves_to_another_comet_has_one_connection,
     an_older_connection_that_comes_back_is_closed_at_its_heartbeat,
     the_newest_connections_of_a_user_stay,
@@ -62,6 +63,35 @@ async fn a_kick_over_http_reaches_key_mid_and_room_on_all_comets(door: Door) {
         json!({"code": 0, "message": "not online: 2", "data": data})
     );
     is_kicked(&mut outside, "closed by the service", door).await;
+}
+
+async fn a_kick_by_address_reaches_who_came_from_there_and_says_whether_to_come_back(door: Door) {
+    let server = Server::start().await;
+    let mut near = Client::login(&server, door, &token(1, "near", "")).await;
+    let mut far = Client::from([127, 0, 0, 9], &server, door).await;
+    far.auth(&token(2, "far", "")).await;
+    let query = "addresses?addresses=192.0.2.1&addresses=127.0.0.8/29&reconnect=true&within=10";
+    kick(&server, query, 1).await;
+    let words = far.ended().await.words;
+    assert_eq!(
+        (&words["reason"], &words["reconnect"]),
+        (&json!("kicked"), &json!(true))
+    );
+    assert!(words["delay_ms"].as_u64().unwrap() <= 10_000);
+    kick(&server, "addresses?addresses=127.0.0.1&reconnect=false", 1).await;
+    let words = near.ended().await.words;
+    assert_eq!(words["reconnect"], json!(false));
+    assert_eq!(words["delay_ms"], json!(null));
+
+    for query in [
+        "",
+        "?addresses=127.0.0.1/33",
+        "?addresses=127.0.0.1&reconnect=perhaps",
+    ] {
+        let path = format!("/comet/kick/addresses{query}");
+        let (code, message) = http::post(server.push_api(), &path, b"").await.verdict();
+        assert_eq!(code, -400, "{message}");
+    }
 }
 
 async fn a_key_that_moves_to_another_comet_has_one_connection(door: Door) {

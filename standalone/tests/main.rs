@@ -3,7 +3,7 @@
 //! # Layout
 //!
 //! - [`operations`]: what a client may ask for; [`pushes`]: every kind of push
-//! - [`identity`]: one key, several connections; [`kicks`]: connections that are closed from outside
+//! - [`identity`]: one key, several connections; [`kicks`]: connections that are closed from outside; [`drains`]: comets that end
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
@@ -21,6 +21,7 @@
 )]
 
 mod binary;
+mod drains;
 mod foreign;
 mod goims_peers;
 mod handshake;

@@ -77,7 +77,7 @@ fn start_gateway(logic: SocketAddr) -> Arc<Gateway> {
         stop.clone(),
     );
     let whitelist = Whitelist::default();
-    Arc::new(Gateway::start(&config, logic, metrics, whitelist, stop))
+    Arc::new(Gateway::start(&config, logic, metrics, whitelist, &stop))
 }
 
 /// A new connection on which Auth has come: both ends, the server's first.

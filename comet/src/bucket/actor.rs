@@ -1,4 +1,8 @@
 //! The loop of a bucket.
+//!
+//! - `parting`: connections that have to go
+
+mod parting;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,15 +14,15 @@ use tokio::{
 };
 
 use super::{
-    BucketContext, Control, Fanout, Identity, Join, Kicked, PacedSlice, Reply, Single, Whom,
+    BucketContext, Control, Fanout, Identity, Join, PacedSlice, Reply, Single,
     fanout::{self, JoinLimits, Joined, Keyed, Running},
-    members::{Inserted, Member, Members},
+    members::{Inserted, Members},
     tally::Counts,
 };
 use crate::{
     channel::Channel,
     clock::Tick,
-    close::{CloseReason, CloseWhen, Farewell},
+    close::{CloseReason, CloseWhen},
 };
 
 /// Logins, goodbyes and the like that are taken in one turn. They are short: 64 take no longer than a slice.
@@ -250,10 +254,10 @@ impl Actor {
                 // Whoever asked may have given up.
                 let _ = listed.send((some, next));
             }
-            Control::CloseAll(farewell, when) => {
-                for member in self.members.all() {
-                    member.channel.close(&farewell, when);
-                }
+            Control::Dismiss(from, count, farewell, dismissed) => {
+                let outcome = self.dismiss(from, count, &farewell);
+                // Whoever asked may have given up.
+                let _ = dismissed.send(outcome);
             }
         }
     }
@@ -351,54 +355,6 @@ impl Actor {
         channel.answer_owed(&bytes);
     }
 
-    /// Takes connections out of the maps, so that their keys are free at once, and closes them.
-    fn kick(&mut self, whom: Whom, farewell: &Farewell) -> Kicked {
-        let mut kicked = Kicked::default();
-        let mut connections: Vec<(Arc<str>, u64)> = Vec::new();
-        let mut meet = |key: String, found: Option<&Member>| match found {
-            Some(member) => connections.push(identity(member)),
-            None => kicked.absent.push(key),
-        };
-        match whom {
-            Whom::Keys(keys) => {
-                for key in keys {
-                    let found = self.members.find(&key);
-                    meet(key, found);
-                }
-            }
-            Whom::Connections(named) => {
-                for (key, id) in named {
-                    let found = self.members.find_connection(&key, id);
-                    meet(key, found);
-                }
-            }
-            Whom::Room(room) => connections = self.members.in_room(&room).map(identity).collect(),
-        }
-        for (key, id) in connections {
-            if let Some(member) = self.members.remove(&key, id) {
-                kicked.count += u32::from(member.channel.close(farewell, CloseWhen::Now));
-            }
-        }
-        kicked
-    }
-
-    /// Closes those whose time is over.
-    fn sweep(&mut self) {
-        let now = self.context.clock.now();
-        let patience = Tick::from(self.context.write_timeout);
-        let looks = now >= self.next_look;
-        if looks {
-            self.next_look = Tick(now.0.saturating_add(patience.0 / 4));
-        }
-        for Member { channel, .. } in self.members.all() {
-            if channel.is_overdue(now) {
-                channel.close(&CloseReason::HeartbeatTimeout.into(), CloseWhen::Now);
-            } else if looks && channel.is_stuck(now, patience) {
-                channel.close(&CloseReason::WriteTimeout.into(), CloseWhen::Now);
-            }
-        }
-    }
-
     fn count(&self, counts: &Counts, frame: &Frame) {
         let metrics = &self.context.metrics;
         let messages = frame.messages() as u64;
@@ -420,10 +376,6 @@ impl Actor {
             metrics.dropped("closing").inc_by(counts.closing * messages);
         }
     }
-}
-
-fn identity(member: &Member) -> (Arc<str>, u64) {
-    (Arc::clone(&member.session.key), member.channel.id())
 }
 
 #[cfg(test)]

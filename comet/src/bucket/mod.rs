@@ -17,6 +17,7 @@ pub mod tally;
 
 use std::{hash::BuildHasher as _, sync::Arc};
 
+use ipnet::IpNet;
 use protocol::{Frame, Header, RoomId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,7 +30,7 @@ use self::{
 use crate::{
     channel::Channel,
     clock::Clock,
-    close::{CloseWhen, Farewell},
+    close::Farewell,
     config,
     logic::Session,
     metrics::Metrics,
@@ -62,8 +63,9 @@ pub enum Control {
     Kick(Whom, Farewell, oneshot::Sender<Kicked>),
     /// Up to so many connections from this place on, and the place to go on from, if there is one.
     List(usize, usize, oneshot::Sender<Listed>),
-    /// Closes all connections.
-    CloseAll(Farewell, CloseWhen),
+    /// Has up to so many connections from this place on leave, with these words behind what waits for each; answers how many, and
+    /// the place to go on from, if there is one.
+    Dismiss(usize, usize, Farewell, oneshot::Sender<Dismissed>),
 }
 
 /// Some connections of a bucket, and where the next ones are.
@@ -104,6 +106,8 @@ pub enum Whom {
     Room(Arc<Room>),
     /// These connections, by key and id, and no successors of them.
     Connections(Vec<(String, u64)>),
+    /// Everyone who came from one of these networks.
+    Networks(Arc<[IpNet]>),
 }
 
 /// What became of a kick.
@@ -113,6 +117,15 @@ pub struct Kicked {
     pub count: u32,
     /// The keys of those that were named and are not here.
     pub absent: Vec<String>,
+}
+
+/// What became of a dismissal.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Dismissed {
+    /// Connections that were told.
+    pub count: u32,
+    /// Where the next ones are.
+    pub next: Option<usize>,
 }
 
 /// A push to few.

@@ -45,7 +45,10 @@ impl Channel {
                 return Poll::Ready(Turn::Close);
             }
             state.wake_later(cx);
-            (pending || !state.backlog.is_empty(), may_read && !state.ring.is_full())
+            (
+                pending || !state.backlog.is_empty(),
+                may_read && !state.ring.is_full(),
+            )
         };
         // Writing first: it frees memory and the ring. An error of the poll is the runtime's end; the read then reports it.
         if writes && socket.poll_write_ready(cx).is_ready() {

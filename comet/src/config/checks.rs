@@ -22,6 +22,14 @@ impl Validate for Config {
         checks.range("flash.maxConnections", connections, 1..=1 << 20);
         self.limits.validate(checks);
         self.balancers.validate(checks);
+        let drain = &self.drain;
+        checks.duration("drain.wait", drain.wait, millis(0)..=secs(3600));
+        checks.duration("drain.over", drain.over, millis(0)..=secs(3600));
+        checks.duration(
+            "drain.reconnectOver",
+            drain.reconnect_over,
+            millis(0)..=secs(3600),
+        );
         let bucket = &self.bucket;
         checks.range("bucket.size", bucket.size, 0..=crate::room::MAX_BUCKETS);
         checks.range("bucket.inbox", bucket.inbox, 1..=1 << 20);

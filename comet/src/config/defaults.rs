@@ -3,8 +3,8 @@
 use common::{config::Human, tls::MinVersion};
 
 use super::{
-    Balancers, Bucket, Env, Flash, Limits, Logic, Protocol, Push, RpcClient, RpcServer, Tcp, Tls,
-    WebSocket, Whitelist,
+    Balancers, Bucket, Drain, Env, Flash, Limits, Logic, Protocol, Push, RpcClient, RpcServer, Tcp,
+    Tls, WebSocket, Whitelist,
 };
 use crate::channel::FullPolicy;
 
@@ -199,6 +199,16 @@ impl Default for Balancers {
             proxy_protocol: false,
             forwarded_for: false,
             max_header: 1024,
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            wait: Human::secs(0),
+            over: Human::secs(10),
+            reconnect_over: Human::secs(30),
         }
     }
 }

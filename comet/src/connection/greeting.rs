@@ -53,7 +53,7 @@ pub(super) async fn greet(
     let asking = timeout_at(deadline, asking);
     let asked = gateway.stopping.run_until_cancelled(asking).await;
     let (auth, reply) = asked
-        .ok_or(CloseReason::GoingAway)?
+        .ok_or_else(|| gateway.drain.farewell())?
         .map_err(|_| CloseReason::HandshakeTimeout)??;
     let session = Arc::new(Session {
         mid: reply.mid,

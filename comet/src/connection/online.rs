@@ -88,8 +88,9 @@ impl Online {
         // The list may have changed since the login, after whoever changed it had looked at this bucket.
         whitelist::tell(&gateway, &session, &channel);
         if gateway.stopping.is_cancelled() {
-            // The bucket may have closed its connections before this one joined.
-            channel.close(&CloseReason::GoingAway.into(), CloseWhen::AfterQueue);
+            // The bucket may have dismissed its connections before this one joined.
+            let farewell = gateway.drain.farewell();
+            channel.close(&farewell, CloseWhen::AfterQueue);
         }
         Self {
             is_stalled: intake.has_rest(),

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use common::bearer::{self, Credential};
 use protocol::grpc::goim::{
     logic::{
-        ConnectReply, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, OnlineReply,
-        OnlineReq, ReceiveReq, logic_client::LogicClient,
+        ConnectReply, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, NodesReq,
+        OnlineReply, OnlineReq, ReceiveReq, logic_client::LogicClient,
     },
     protocol::Proto,
 };
@@ -237,6 +237,23 @@ impl Logic {
             },
         )
         .await
+    }
+
+    /// Asks where clients of a platform should connect: `web` gets host names, others addresses.
+    pub async fn nodes(&self, platform: &str) -> Result<Vec<String>, CallError> {
+        let request = NodesReq {
+            platform: platform.to_owned(),
+            client_ip: String::new(),
+        };
+        let reply = self
+            .call(
+                "nodes",
+                Repeat::Harmless,
+                request,
+                async |mut logic, request| logic.nodes(request).await,
+            )
+            .await?;
+        Ok(reply.nodes)
     }
 
     fn connection_ref(&self, id: u64, door: Door, client: SocketAddr) -> ConnectionRef {

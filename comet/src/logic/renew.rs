@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use common::{backoff::Backoff, readiness::Latch};
 use protocol::grpc::goim::logic::{CometInfo, OnlineReply, OnlineReq};
 use tokio::time::sleep;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::register;
 use crate::gateway::Gateway;
@@ -19,6 +19,8 @@ pub struct Renewal {
     pub info: CometInfo,
     /// Ready while logic answers.
     pub latch: Latch,
+    /// Cancelled when logic is to be told that this comet leaves.
+    pub leaving: CancellationToken,
 }
 
 /// What is known of logic's store.
@@ -29,8 +31,9 @@ struct Store {
 }
 
 impl Renewal {
-    /// Renews for ever, every `period`; sooner, with growing delays, while logic is away: until it has heard of this comet, its
-    /// new sessions are not found. When logic has lost the sessions, they are registered again.
+    /// Renews every `period`, until this comet leaves, which logic is told; at once when the end begins, since no new clients are
+    /// to come then; sooner, with growing delays, while logic is away: until it has heard of this comet, its new sessions are not
+    /// found. When logic has lost the sessions, they are registered again.
     pub async fn run(self, period: Duration) {
         let backoff = Backoff::short();
         let mut failures = 0;
@@ -39,6 +42,7 @@ impl Renewal {
         // A name that is yet to be looked up is no logic that is away.
         drop(tokio::time::timeout(period, self.gateway.logic.looked_up()).await);
         loop {
+            let is_ending = self.gateway.drain.has_begun();
             let result = self.gateway.logic.renew_online(self.request()).await;
             let wait = match &result {
                 Ok(_) => period,
@@ -51,6 +55,9 @@ impl Renewal {
                         registering = Some(self.register_again());
                     }
                     self.gateway.rooms.set_everywhere(&reply.all_room_count);
+                    if is_ending {
+                        self.gateway.drain.announced();
+                    }
                     self.latch.ready();
                     if std::mem::take(&mut failures) > 0 {
                         tracing::info!("logic is back");
@@ -64,8 +71,26 @@ impl Renewal {
                     failures = failures.saturating_add(1);
                 }
             }
-            sleep(wait).await;
+            tokio::select! {
+                biased;
+                () = self.leaving.cancelled() => break,
+                () = self.gateway.drain.begun(), if !is_ending => {}
+                () = sleep(wait) => {}
+            }
             registering = registering.filter(|task: &AbortOnDropHandle<()>| !task.is_finished());
+        }
+        drop(registering);
+        self.leave().await;
+    }
+
+    /// Tells logic that nothing is to be routed here any more. Not in the middle of a renewal, which might come to logic after it.
+    async fn leave(&self) {
+        let mut request = self.request();
+        if let Some(comet) = &mut request.comet {
+            comet.leaving = true;
+        }
+        if let Err(error) = self.gateway.logic.renew_online(request).await {
+            tracing::warn!(%error, "logic was not told that this comet leaves: its lease has to run out");
         }
     }
 
@@ -86,6 +111,7 @@ impl Renewal {
             comet: Some(CometInfo {
                 connections,
                 client_addresses,
+                offline: self.info.offline || self.gateway.drain.has_begun(),
                 ..self.info.clone()
             }),
         }

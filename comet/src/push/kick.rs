@@ -1,9 +1,10 @@
 //! Kicks: connections are closed from outside, and their clients are told why.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use protocol::{
-    grpc::comet::v1::{Cause, Connection, KickReply, KickRequest, kick_request::Target},
+    grpc::comet::v1::{Cause, Comeback, Connection, KickReply, KickRequest, kick_request::Target},
     op::MAX_KICK_REASON,
 };
 use tokio::sync::oneshot;
@@ -11,9 +12,13 @@ use tonic::Status;
 
 use super::Pusher;
 use crate::{
+    balancers,
     bucket::{Bucket, Control, Kicked, Whom},
-    close::{CloseReason, Farewell},
+    close::{Advice, CloseReason, Farewell},
 };
+
+/// The longest time over which clients can be told to come back.
+const MAX_WITHIN: Duration = Duration::from_hours(24);
 
 impl Pusher {
     /// Closes those whom the request means. An error is the caller's fault, and then nobody is closed.
@@ -28,6 +33,7 @@ impl Pusher {
                 self.by_connection(named.connections, &mut reply.absent_keys)?
             }
             Target::Room(room) => self.by_room(&room),
+            Target::Addresses(addresses) => self.by_address(&addresses.networks)?,
         };
         for (bucket, whom) in parts {
             let Kicked { count, absent } = kick_in(bucket, whom, farewell.clone()).await;
@@ -77,6 +83,18 @@ impl Pusher {
         parts.collect()
     }
 
+    fn by_address(&self, networks: &[String]) -> Result<Vec<(&Bucket, Whom)>, Status> {
+        self.check_count("addresses", networks.len())?;
+        let network = |text: &String| {
+            balancers::network(text)
+                .ok_or_else(|| Status::invalid_argument(format!("addresses: {text:?} is none")))
+        };
+        let networks: Arc<[IpNet]> = networks.iter().map(network).collect::<Result<_, _>>()?;
+        let buckets = self.gateway.buckets.all().iter();
+        let parts = buckets.map(|bucket| (bucket, Whom::Networks(Arc::clone(&networks))));
+        Ok(parts.collect())
+    }
+
     fn concerned<T>(
         &self,
         parts: Vec<Vec<T>>,
@@ -114,7 +132,23 @@ fn farewell(request: &KickRequest) -> Result<Farewell, Status> {
         // left of this connection goes if logic was wrong.
         Cause::Replaced => CloseReason::Replaced { same_mid: false },
     };
-    Ok(Farewell::with_detail(reason, &request.reason))
+    let advice = request.comeback.map(advice).transpose()?;
+    Ok(Farewell {
+        advice,
+        ..Farewell::with_detail(reason, &request.reason)
+    })
+}
+
+fn advice(comeback: Comeback) -> Result<Advice, Status> {
+    let within = Duration::from_millis(comeback.within_ms.into());
+    if within > MAX_WITHIN {
+        return Err(Status::invalid_argument("comeback: over a day"));
+    }
+    Ok(Advice {
+        reconnect: comeback.allowed,
+        within,
+        nodes: Arc::default(),
+    })
 }
 
 /// Has one bucket kick; nobody if it has ended.

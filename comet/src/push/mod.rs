@@ -165,6 +165,12 @@ impl Pusher {
         Ok(pending)
     }
 
+    /// Begins this comet's end; returns how many connections are logged in.
+    pub fn drain(&self) -> u32 {
+        self.gateway.drain.begin();
+        self.gateway.addresses.counts().0
+    }
+
     /// The room of this name, if someone is in it.
     pub fn find_room(&self, room: &str) -> Option<Arc<Room>> {
         self.gateway.rooms.find(room)

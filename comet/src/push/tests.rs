@@ -42,7 +42,7 @@ fn stage_of(buckets: usize, inbox: usize, wait: Human) -> Stage {
         logic,
         metrics,
         Whitelist::default(),
-        CancellationToken::new(),
+        &CancellationToken::new(),
     );
     let (buckets, inboxes) = Buckets::unserved(&config.bucket);
     gateway.buckets = buckets;

@@ -7,8 +7,8 @@ use futures_util::{Stream, StreamExt as _};
 use protocol::{
     Header, MessageId, Meta, Position,
     grpc::comet::v1::{
-        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal, WhitelistReply,
-        WhitelistRequest, comet_server::Comet, message::Target,
+        DrainReply, DrainRequest, KickReply, KickRequest, Message, PushBatch, Receipt, Receipts,
+        Refusal, WhitelistReply, WhitelistRequest, comet_server::Comet, message::Target,
     },
     op,
 };
@@ -180,6 +180,11 @@ impl Comet for CometV1 {
     ) -> Result<Response<WhitelistReply>, Status> {
         let reply = self.pusher.whitelist(request.into_inner()).await?;
         Ok(Response::new(reply))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        let connections = self.pusher.drain();
+        Ok(Response::new(DrainReply { connections }))
     }
 }
 

@@ -300,6 +300,7 @@ async fn kick_because(
         target,
         reason: reason.to_owned(),
         cause: cause.into(),
+        comeback: None,
     };
     Ok(service.kick(request).await?.into_inner())
 }

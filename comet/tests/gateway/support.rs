@@ -354,6 +354,6 @@ impl Logic for Service {
     }
 
     async fn nodes(&self, _: Request<NodesReq>) -> Result<Response<NodesReply>, Status> {
-        Err(Status::unimplemented("comet does not ask for nodes"))
+        Err(Status::unimplemented("nobody knows where else to go"))
     }
 }

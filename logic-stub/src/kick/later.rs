@@ -287,7 +287,7 @@ impl Shared {
             }
             let connections = held.told.iter().map(Due::named).collect();
             let target = Target::Connections(Connections { connections });
-            let request = request(target, why.cause(), why.words());
+            let request = request(target, why.cause(), &why.words().into());
             let known = self.comets.known();
             let deadline = Instant::now() + self.limits.timeout;
             let answer = call(known.get(comet), request, deadline, &self.limits).await;

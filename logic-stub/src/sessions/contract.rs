@@ -39,6 +39,7 @@ pub(crate) async fn check<S: Subject>(make: impl Fn() -> S) {
     sessions_expire(&make()).await;
     restarted_comets_own_nothing_of_before(&make()).await;
     dead_leases_hide_sessions_and_counts(&make()).await;
+    comets_that_leave_have_no_lease(&make()).await;
     sums_of_rooms(&make()).await;
 }
 
@@ -296,6 +297,41 @@ async fn dead_leases_hide_sessions_and_counts(subject: &impl Subject) {
     assert_eq!(lease(subject, "a", 1).await, LeaseRenewal::Known);
     assert_eq!(of_mids(subject, &[7]).await, [goims, leased]);
     assert_eq!(rooms(subject).await, counts(&[("r", 4)]));
+}
+
+async fn comets_that_leave_have_no_lease(subject: &impl Subject) {
+    let store = subject.sessions();
+    let (leased, other) = (
+        session(7, "leased", "a", Some((1, 1))),
+        session(7, "other", "b", Some((5, 1))),
+    );
+    lease(subject, "a", 1).await;
+    lease(subject, "b", 5).await;
+    register(subject, &leased).await;
+    register(subject, &other).await;
+    assert_eq!(
+        of_mids(subject, &[7]).await,
+        [leased.clone(), other.clone()]
+    );
+
+    let leaving = CometInfo {
+        leaving: true,
+        ..info(1)
+    };
+    assert_eq!(
+        store.renew_lease("a", leaving).await,
+        Ok(LeaseRenewal::Known)
+    );
+    assert_eq!(of_mids(subject, &[7]).await, std::slice::from_ref(&other));
+    assert_eq!(holder(subject, "leased").await, None);
+    let alive = store.leases().await.unwrap();
+    assert_eq!(alive.len(), 1);
+    assert_eq!(&*alive[0].server, "b");
+
+    // A new start of it is one like any other.
+    assert_eq!(lease(subject, "a", 2).await, LeaseRenewal::New);
+    assert_eq!(of_mids(subject, &[7]).await, [other]);
+    assert_eq!(store.leases().await.unwrap().len(), 2);
 }
 
 async fn sums_of_rooms(subject: &impl Subject) {

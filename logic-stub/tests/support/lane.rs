@@ -7,8 +7,8 @@ use futures_util::Stream;
 use logic_stub::Config;
 use protocol::grpc::{
     comet::v1::{
-        KickReply, KickRequest, Message, PushBatch, Receipt, Receipts, Refusal, WhitelistReply,
-        WhitelistRequest,
+        DrainReply, DrainRequest, KickReply, KickRequest, Message, PushBatch, Receipt, Receipts,
+        Refusal, WhitelistReply, WhitelistRequest,
         comet_server::{Comet, CometServer},
         kick_request::Target,
     },
@@ -293,5 +293,9 @@ impl Comet for Scripted {
             keys,
             connections: 0,
         }))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        Ok(Response::new(DrainReply { connections: 3 }))
     }
 }

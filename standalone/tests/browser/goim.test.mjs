@@ -138,6 +138,27 @@ for (const [reason, willReconnect] of [["replaced", false], ["kicked", false], [
   });
 }
 
+test("what the server says of coming back wins over the reason", async () => {
+  const told = async (words) => {
+    const { client, events, socket } = await connected();
+    socket.deliver(encodeFrame(Op.DISCONNECT, 0, JSON.stringify({ message: "why", ...words })));
+    const why = events.at(-1).detail;
+    socket.onclose({ code: 1000, reason: "" });
+    const { willReconnect, delay } = events.at(-1).detail;
+    client.close();
+    return { why, willReconnect, delay };
+  };
+  const nodes = ["b.example.com"];
+  const advised = await told({ reason: "going_away", reconnect: true, delay_ms: 123_456, nodes });
+  assert.deepEqual(advised.why, { reason: "going_away", message: "why", reconnect: true, delay: 123_456, nodes });
+  assert.deepEqual([advised.willReconnect, advised.delay], [true, 123_456]);
+  assert.equal((await told({ reason: "kicked", reconnect: true, delay_ms: 5 })).delay, 5);
+  assert.equal((await told({ reason: "going_away", reconnect: false })).willReconnect, false);
+  for (const [delay_ms, expected] of [["soon", 0], [-1, 0], [1e12, 86_400_000], [null, 0]]) {
+    assert.equal((await told({ reason: "going_away", reconnect: true, delay_ms, nodes: 7 })).delay, expected);
+  }
+});
+
 test("a disconnect without JSON, with null and with bytes that are no UTF-8 is a reason all the same", async () => {
   const { client, events, socket } = await connected();
   for (const body of ["bye", "null", fromHex("ff00"), ""]) {

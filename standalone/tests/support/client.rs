@@ -44,6 +44,8 @@ pub struct Farewell {
     pub reason: Option<String>,
     /// Of operation 6.
     pub message: String,
+    /// All of operation 6.
+    pub words: serde_json::Value,
     /// Of the Close frame, if one came.
     pub code: Option<u16>,
 }
@@ -93,6 +95,17 @@ impl Client {
         client
     }
 
+    /// Connects from an address of its own.
+    pub async fn from(address: [u8; 4], server: &Server, door: Door) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let connecting = socket.connect(server.door(door));
+        let socket = within("connecting", connecting).await.unwrap();
+        let mut client = Self::on(socket, door);
+        client.shake_hands().await;
+        client
+    }
+
     /// A client that has connected, and shaken hands where its door wants it.
     pub fn on(socket: TcpStream, door: Door) -> Self {
         Self {
@@ -113,11 +126,16 @@ impl Client {
         let socket = within("connecting", socket.connect(addr)).await.unwrap();
         socket.set_nodelay(true).unwrap();
         let mut client = Self::on(socket, door);
-        if door == Door::WebSocket {
-            client.send_raw(UPGRADE.as_bytes()).await;
-            client.finish_upgrade().await;
-        }
+        client.shake_hands().await;
         client
+    }
+
+    /// Where its door wants it.
+    async fn shake_hands(&mut self) {
+        if self.door == Door::WebSocket {
+            self.send_raw(UPGRADE.as_bytes()).await;
+            self.finish_upgrade().await;
+        }
     }
 
     /// Reads the answer to [`UPGRADE`].
@@ -247,21 +265,20 @@ impl Client {
         }
         let last = packets.pop_if(|packet| packet.op == op::DISCONNECT_REPLY);
         let Some(last) = last else {
-            let (reason, message) = (None, String::new());
-            return (
-                packets,
-                Farewell {
-                    reason,
-                    message,
-                    code,
-                },
-            );
+            let farewell = Farewell {
+                reason: None,
+                message: String::new(),
+                words: serde_json::Value::Null,
+                code,
+            };
+            return (packets, farewell);
         };
         let words: serde_json::Value = serde_json::from_slice(&last.body).unwrap();
         let text = |name: &str| words[name].as_str().expect(name).to_owned();
         let farewell = Farewell {
             reason: Some(text("reason")),
             message: text("message"),
+            words: words.clone(),
             code,
         };
         (packets, farewell)

@@ -10,7 +10,7 @@ use protocol::Token;
 use standalone::{Config, Standalone};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Client, Door, until};
+use super::{Client, Door, until, within};
 
 /// A running server; it ends with the test.
 pub struct Server {
@@ -81,8 +81,14 @@ pub struct SecondComet {
 impl SecondComet {
     /// Starts it, and waits until logic knows it.
     pub async fn start(server: &Server) -> Self {
+        Self::start_with(server, |_| {}).await
+    }
+
+    /// With a configuration of its own.
+    pub async fn start_with(server: &Server, change: impl FnOnce(&mut comet::Config)) -> Self {
         let mut config = config().comet;
         "second".clone_into(&mut config.env.host);
+        change(&mut config);
         config.logic.addresses = vec![server.standalone.logic.grpc_addr().to_string()];
         let end = CancellationToken::new();
         let comet = Comet::start(&config, Router::new(), Registry::default(), end.clone());
@@ -95,13 +101,22 @@ impl SecondComet {
         }
     }
 
-    /// Connects and logs in.
-    pub async fn login(&self, door: Door, token: &Token) -> Client {
-        let addr = match door {
+    /// Waits for its end, which something else has begun.
+    pub async fn ended(self) {
+        within("the end of a comet", self.comet.join()).await;
+    }
+
+    /// Where clients of a door connect to.
+    pub fn door(&self, door: Door) -> SocketAddr {
+        match door {
             Door::Tcp => self.comet.tcp_addrs()[0],
             Door::WebSocket => self.comet.http_addrs()[0],
-        };
-        let mut client = Client::open(addr, door, None).await;
+        }
+    }
+
+    /// Connects and logs in.
+    pub async fn login(&self, door: Door, token: &Token) -> Client {
+        let mut client = Client::open(self.door(door), door, None).await;
         client.auth(token).await;
         client
     }

@@ -37,10 +37,15 @@ impl Leases {
             None if leases.len() >= limits.max_comets => return Err(limits.too_many_comets()),
             Some(_) | None => LeaseRenewal::New,
         };
+        let life = if info.leaving {
+            Duration::ZERO
+        } else {
+            limits.lease
+        };
         let record = Record {
             info: Arc::new(info),
             renewed: now,
-            dies: now + limits.lease,
+            dies: now + life,
         };
         leases.insert(server.into(), record);
         Ok(outcome)

@@ -49,6 +49,15 @@ struct Memory {
 pub(super) struct Alive(HashMap<Arc<str>, u64>);
 
 impl Alive {
+    /// A lease lives, unless its comet has left.
+    fn note(&mut self, server: &Arc<str>, info: &CometInfo) {
+        if info.leaving {
+            self.0.remove(server);
+        } else {
+            self.0.insert(Arc::clone(server), info.epoch);
+        }
+    }
+
     /// Whether what the holder has is visible.
     pub(super) fn shows(&self, holder: &Holder) -> bool {
         holder
@@ -110,9 +119,7 @@ impl Remembered {
             match memories.get(&holder.server) {
                 // A later epoch than the holder's is as good an answer: epochs do not go back.
                 Some(memory) if memory.believed > now && memory.info.epoch >= epoch => {
-                    alive
-                        .0
-                        .insert(Arc::clone(&holder.server), memory.info.epoch);
+                    alive.note(&holder.server, &memory.info);
                 }
                 Some(_) | None => {
                     unknown.insert(Arc::clone(&holder.server));
@@ -135,9 +142,11 @@ impl RedisSessions {
             let found = self.read_leases(&unknown).await?;
             for (server, found) in unknown.into_iter().zip(found) {
                 match found {
-                    Some(found) => alive.0.insert(server, found.info.epoch),
-                    None => alive.0.remove(&server),
-                };
+                    Some(found) => alive.note(&server, &found.info),
+                    None => {
+                        alive.0.remove(&server);
+                    }
+                }
             }
         }
         Ok(alive)
@@ -211,7 +220,7 @@ impl RedisSessions {
         let now = self.clock.now();
         let found = self.read_leases(&listed).await?;
         let lease = |(server, found): (Arc<str>, Option<Found>)| {
-            let found = found?;
+            let found = found.filter(|found| !found.info.leaving)?;
             let age = self.limits.lease.saturating_sub(found.left);
             Some(Lease {
                 server,

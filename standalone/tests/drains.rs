@@ -1,0 +1,306 @@
+//! The end of a comet: where its clients go, when, and what they have got until then.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use common::config::Human;
+use futures_util::{StreamExt as _, stream};
+use protocol::{Token, grpc::comet::v1::message::Target};
+use serde_json::{Value, json};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::support::{
+    Client, Door, SecondComet, Server, grpc::Lane, http, server::without_bounds,
+    through_both_doors, token, until,
+};
+
+through_both_doors!(
+    a_drained_comet_sends_its_clients_elsewhere_and_gets_nothing_any_more,
+    a_comet_that_is_about_to_drain_serves_and_is_not_offered,
+);
+
+/// Begins the end of a comet that has so many connections.
+async fn drain(server: &Server, name: &str, connections: u32) {
+    let path = format!("/comet/drain?server={name}");
+    let answer = http::post(server.push_api(), &path, b"").await;
+    let data = json!({ "connections": connections });
+    assert_eq!(
+        answer.json(),
+        json!({"code": 0, "message": "", "data": data})
+    );
+}
+
+/// What logic says of all comets.
+async fn instances(server: &Server) -> Vec<Value> {
+    let answer = http::get(server.push_api(), "/goim/nodes/instances").await;
+    answer.json()["data"].as_array().unwrap().clone()
+}
+
+async fn a_drained_comet_sends_its_clients_elsewhere_and_gets_nothing_any_more(door: Door) {
+    let server = Server::start().await;
+    let second = SecondComet::start_with(&server, |config| {
+        config.env.addrs = vec!["second.test".to_owned()];
+    });
+    let second = second.await;
+    let mut stays = Client::login(&server, door, &token(1, "stays", "live://1")).await;
+    let mut goes = second.login(door, &token(2, "goes", "live://1")).await;
+    goes.until_online(2).await;
+    stays.until_online(2).await;
+    http::push(
+        server.push_api(),
+        "room",
+        "operation=1000&type=live&room=1",
+        "both",
+    )
+    .await;
+    drain(&server, "second", 1).await;
+    // What came before the end is there before it.
+    let (packets, farewell) = goes.rest().await;
+    assert_eq!(packets.len(), 1);
+    assert_eq!(packets[0].text(), "both");
+    farewell.is("going_away", 1001, door);
+    let nodes = match door {
+        Door::Tcp => json!(["127.0.0.1"]),
+        Door::WebSocket => json!(["standalone"]),
+    };
+    assert_eq!(farewell.words["reconnect"], json!(true));
+    assert_eq!(farewell.words["nodes"], nodes);
+    // One client alone is not told to wait for long: 100 a second may come back.
+    assert!(farewell.words["delay_ms"].as_u64().unwrap() <= 10);
+
+    drop(goes);
+    second.ended().await;
+    let left = instances(&server).await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["hostname"], "standalone");
+    // Nothing goes to it any more, and nobody is counted there.
+    http::push(
+        server.push_api(),
+        "room",
+        "operation=1000&type=live&room=1",
+        "alone",
+    )
+    .await;
+    stays.gets("both").await;
+    stays.gets("alone").await;
+    let total = http::get(server.push_api(), "/goim/online/total").await;
+    assert_eq!(total.json()["data"]["conn_count"], json!(1));
+
+    let answer = http::post(server.push_api(), "/comet/drain?server=second", b"").await;
+    let (code, message) = answer.verdict();
+    assert_eq!((code, message.as_str()), (-500, "comet second: not known"));
+}
+
+async fn a_comet_that_is_about_to_drain_serves_and_is_not_offered(door: Door) {
+    let server = Server::start().await;
+    let second = SecondComet::start_with(&server, |config| {
+        config.env.weight = 1_000_000;
+        config.drain.wait = Human::secs(3600);
+    })
+    .await;
+    let mut earlier = second.login(door, &token(1, "earlier", "")).await;
+    earlier.has_nothing().await;
+    drain(&server, "second", 1).await;
+    crate::support::within("the word of it", async {
+        loop {
+            let all = instances(&server).await;
+            let second = all.iter().find(|comet| comet["hostname"] == "second");
+            if second.unwrap()["metadata"]["offline"] == "true" {
+                break;
+            }
+        }
+    })
+    .await;
+    let weighted = http::get(server.push_api(), "/goim/nodes/weighted?platform=web").await;
+    assert_eq!(weighted.json()["data"]["nodes"], json!(["standalone"]));
+    let not_ready = second.comet.readiness().report().unwrap_err();
+    assert_eq!(not_ready, [("drain".to_owned(), "draining".to_owned())]);
+    // Whoever comes all the same is served, as are those who are there.
+    let mut later = second.login(door, &token(2, "later", "")).await;
+    http::push(
+        server.push_api(),
+        "mids",
+        "operation=1000&mids=1&mids=2",
+        "still",
+    )
+    .await;
+    earlier.gets("still").await;
+    later.gets("still").await;
+}
+
+/// A drain of many, who go to a second comet.
+struct Exodus {
+    clients: u32,
+    /// Milliseconds in which they are told.
+    over: u64,
+    /// Milliseconds in which they are to come back.
+    back: u64,
+}
+
+/// What became of one of them.
+struct Moved {
+    messages: usize,
+    told: Duration,
+    delay: u64,
+    arrived: Duration,
+}
+
+/// Reads to the end, and goes elsewhere when and as it is told.
+async fn moves(mut client: Client, token: Token, elsewhere: SocketAddr, began: Instant) -> Moved {
+    let door = client.door;
+    let (packets, farewell) = client.rest().await;
+    let told = began.elapsed();
+    drop(client);
+    farewell.is("going_away", 1001, door);
+    for (number, packet) in packets.iter().enumerate() {
+        assert_eq!(packet.text(), number.to_string(), "one is missing");
+    }
+    assert_eq!(farewell.words["nodes"], json!(["second.test"]));
+    let delay = farewell.words["delay_ms"].as_u64().unwrap();
+    sleep(Duration::from_millis(delay)).await;
+    Client::open(elsewhere, door, None).await.auth(&token).await;
+    Moved {
+        messages: packets.len(),
+        told,
+        delay,
+        arrived: began.elapsed(),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap()
+}
+
+/// How many of some values, in milliseconds, are in each of ten equal parts up to `end`.
+fn histogram(what: &str, values: impl Iterator<Item = u64>, end: u64) -> [u32; 10] {
+    let mut parts = [0; 10];
+    for value in values {
+        let part = usize::try_from(value * 10 / end).unwrap();
+        parts[part.min(9)] += 1;
+    }
+    let most = parts.into_iter().max().unwrap().max(1);
+    println!("\n{what}:");
+    for (part, &count) in (1..).zip(&parts) {
+        let bar = "#".repeat(usize::try_from(count * 50 / most).unwrap());
+        println!("up to {:6} ms {count:5} {bar}", end * part / 10);
+    }
+    parts
+}
+
+impl Exodus {
+    async fn run(&self) {
+        let server = Server::start_with(|config| {
+            without_bounds(config);
+            config.comet.drain.over = Human::millis(self.over);
+            config.comet.drain.reconnect_over = Human::millis(self.back);
+        })
+        .await;
+        let second = SecondComet::start_with(&server, |config| {
+            config.env.addrs = vec!["second.test".to_owned()];
+            "second.test".clone_into(&mut config.env.host);
+        })
+        .await;
+        let clients = self.log_in(&server).await;
+        let began = Instant::now();
+        let mut moving = JoinSet::new();
+        for (client, token) in clients {
+            let elsewhere = second.door(client.door);
+            moving.spawn(moves(client, token, elsewhere, began));
+        }
+        drain(&server, "standalone", self.clients).await;
+        let taken = self.push_meanwhile(&server).await;
+        self.judge(&moving.join_all().await, taken);
+        let metrics = server.metrics();
+        assert_eq!(metrics.delivered.get(), metrics.taken.get());
+        assert_eq!(metrics.lost("going_away").get(), 0);
+        until("logic has heard of all", || {
+            metrics.logic_calls("disconnect", "ok").get() == u64::from(self.clients)
+        })
+        .await;
+    }
+
+    async fn log_in(&self, server: &Server) -> Vec<(Client, Token)> {
+        let logins = stream::iter(0..self.clients).map(|number| async move {
+            let door = [Door::Tcp, Door::WebSocket][usize::from(number % 2 == 1)];
+            let token = token(i64::from(number) + 1, &format!("key-{number}"), "live://1");
+            let mut client = Client::login(server, door, &token).await;
+            // From its first heartbeat on it counts for sure.
+            client.online().await;
+            (client, token)
+        });
+        logins.buffer_unordered(64).collect().await
+    }
+
+    /// Pushes to all until nobody is there to take it; returns how often it was taken.
+    async fn push_meanwhile(&self, server: &Server) -> u64 {
+        let mut lane = Lane::open(server).await;
+        let drained = &server.metrics().drained;
+        let (mut number, mut taken) = (0, 0);
+        while drained.get() < u64::from(self.clients) {
+            let room = Target::Room("live://1".to_owned());
+            let receipt = lane.push(room, 1000, &number.to_string()).await;
+            assert_eq!((receipt.dropped, receipt.filtered), (0, 0));
+            taken += receipt.taken;
+            number += 1;
+            if number == 3 {
+                is_sent_away(server).await;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        println!("{number} messages were pushed meanwhile, and taken {taken} times");
+        taken
+    }
+
+    fn judge(&self, moved: &[Moved], taken: u64) {
+        assert_eq!(moved.len(), usize::try_from(self.clients).unwrap());
+        let got: usize = moved.iter().map(|client| client.messages).sum();
+        assert_eq!(u64::try_from(got).unwrap(), taken, "some were lost");
+        let told = moved.iter().map(|client| millis(client.told));
+        histogram("told to go", told.clone(), self.over);
+        let last = told.max().unwrap();
+        assert!(last >= self.over * 9 / 10, "{last} ms: too quick");
+        let delays = moved.iter().map(|client| client.delay);
+        let spread = histogram("told to wait", delays, self.back);
+        let arrivals = moved.iter().map(|client| millis(client.arrived));
+        histogram("logged in elsewhere", arrivals, self.over + self.back);
+        for count in spread {
+            let likely = self.clients / 25..self.clients / 5;
+            assert!(likely.contains(&count), "{count} in a tenth");
+        }
+    }
+}
+
+/// Who comes now is told to go as well.
+async fn is_sent_away(server: &Server) {
+    for door in [Door::Tcp, Door::WebSocket] {
+        let mut late = Client::connect(server, door).await;
+        let farewell = late.ended().await;
+        farewell.is("going_away", 1001, door);
+        assert_eq!(farewell.words["reconnect"], json!(true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_drained_in_their_time_lose_nothing_and_come_back_one_by_one() {
+    let exodus = Exodus {
+        clients: 500,
+        over: 2_000,
+        back: 4_000,
+    };
+    exodus.run().await;
+}
+
+/// The same with as many as a small comet has; with `--nocapture` it shows how they go and come back.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes half a minute and 10,000 files"]
+async fn five_thousand_are_drained() {
+    common::files::raise_bound().unwrap();
+    let exodus = Exodus {
+        clients: 5_000,
+        over: 10_000,
+        back: 20_000,
+    };
+    exodus.run().await;
+}
