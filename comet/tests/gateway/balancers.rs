@@ -26,16 +26,10 @@ async fn behind_a_balancer(logic: &FakeLogic, change: impl Fn(&mut comet::Config
     Gateway::start(&config).await
 }
 
-/// A client that begins with these bytes and its login, all in one piece.
+/// A client that begins with these bytes, at a door behind TLS before its handshake.
 async fn begins_with(gateway: &Gateway, door: Door, header: &[u8]) -> Client {
-    let comet = &gateway.comet;
-    let addr = match door {
-        Door::Tcp => comet.tcp_addrs()[0],
-        Door::WebSocket => comet.http_addrs()[0],
-    };
-    let mut client = Client::to(door, addr).await;
-    client.socket.write_all(header).await.unwrap();
-    if door == Door::WebSocket {
+    let mut client = Client::behind(door, gateway.addr(door), header).await;
+    if door.is_websocket() {
         client.upgrade().await;
     }
     client

@@ -69,7 +69,13 @@ pub struct Ended {
 
 impl Client {
     pub async fn to(door: Door, addr: SocketAddr) -> Self {
-        let socket = TcpStream::connect(addr).await.unwrap();
+        Self::behind(door, addr, b"").await
+    }
+
+    /// Behind a balancer that sends this first.
+    pub async fn behind(door: Door, addr: SocketAddr, header: &[u8]) -> Self {
+        let mut socket = TcpStream::connect(addr).await.unwrap();
+        socket.write_all(header).await.unwrap();
         let address = socket.local_addr().unwrap();
         let socket: Box<dyn Io> = if door.is_tls() {
             Box::new(within(Wanted::default().connect(socket)).await.unwrap())

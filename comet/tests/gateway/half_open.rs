@@ -9,15 +9,15 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet, time::sleep};
 
 use crate::support::{DOORS, Door, FakeLogic, Gateway, config, handshake, token, until, within};
 
-/// Of each of the five kinds below.
-const EACH: usize = 400;
+/// Of each of the kinds below: 2,000 in all.
+const EACH: usize = 250;
 
 /// How a login hangs.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Nothing comes, over TCP or HTTP.
+    /// Nothing comes.
     Silent(Door),
-    /// Half of a frame, or of a request's head.
+    /// Half of a frame, of a request's head, or of a record of TLS.
     Half(Door),
     /// The handshake is made, and nothing comes behind it.
     Upgraded,
@@ -25,12 +25,22 @@ enum Kind {
     Slow,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 8] = [
     Kind::Silent(Door::Tcp),
+    Kind::Silent(Door::Wss),
     Kind::Half(Door::Tcp),
     Kind::Half(Door::WebSocket),
+    Kind::Half(Door::TcpTls),
+    Kind::Half(Door::Wss),
     Kind::Upgraded,
     Kind::Slow,
+];
+
+const COUNTED: [Counted; 4] = [
+    Counted::Tcp,
+    Counted::WebSocket,
+    Counted::TcpTls,
+    Counted::Wss,
 ];
 
 fn auth() -> Vec<u8> {
@@ -51,15 +61,14 @@ async fn begin(gateway: &Gateway, kind: Kind) -> (TcpStream, Vec<u8>) {
         Kind::Upgraded => Door::WebSocket,
         Kind::Slow => Door::Tcp,
     };
-    let addr = match door {
-        Door::Tcp => gateway.comet.tcp_addrs()[0],
-        Door::WebSocket => gateway.comet.http_addrs()[0],
-    };
-    let mut stream = within(TcpStream::connect(addr)).await.unwrap();
+    let connecting = TcpStream::connect(gateway.addr(door));
+    let mut stream = within(connecting).await.unwrap();
     let (now, later) = match kind {
         Kind::Silent(_) => (Vec::new(), Vec::new()),
         Kind::Half(Door::Tcp) => (auth()[..20].to_vec(), Vec::new()),
         Kind::Half(Door::WebSocket) => (handshake("").as_bytes()[..60].to_vec(), Vec::new()),
+        // A handshake record of 512 bytes, and the type of its message.
+        Kind::Half(Door::TcpTls | Door::Wss) => (vec![22, 3, 1, 2, 0, 1], Vec::new()),
         Kind::Upgraded => (handshake("").into_bytes(), Vec::new()),
         Kind::Slow => (Vec::new(), auth()),
     };
@@ -91,7 +100,7 @@ async fn two_thousand_of_them_do_not_keep_a_client_from_logging_in() {
     }
     let metrics = gateway.comet.metrics();
     let open = || {
-        let open = [Counted::Tcp, Counted::WebSocket].map(|door| metrics.connections(door).get());
+        let open = COUNTED.map(|door| metrics.connections(door).get());
         usize::try_from(open.into_iter().sum::<i64>()).unwrap()
     };
     until(|| open() == KINDS.len() * EACH).await;
@@ -103,6 +112,5 @@ async fn two_thousand_of_them_do_not_keep_a_client_from_logging_in() {
         // All the others are still there, and none of them is in.
         assert_eq!(open(), KINDS.len() * EACH + nth);
     }
-    let logins = [Counted::Tcp, Counted::WebSocket].map(|door| metrics.logins(door).get());
-    assert_eq!(logins, [1, 1]);
+    assert_eq!(COUNTED.map(|door| metrics.logins(door).get()), [1; 4]);
 }
