@@ -210,7 +210,7 @@ async fn a_client_that_takes_nothing_is_closed_and_may_learn_why() {
         };
         let why: serde_json::Value = serde_json::from_slice(&why).unwrap();
         assert_eq!(why["reason"], "write_timeout");
-        if door == Door::WebSocket {
+        if door.is_websocket() {
             assert!(matches!(client.next().await, Got::Close(4006, _)));
         }
         assert_eq!(client.next().await, Got::End);
