@@ -6,6 +6,7 @@ mod defaults;
 use common::{
     config::{Human, Spec},
     listen::Callers,
+    mutual::{ClientTls, ServerTls},
     tls::MinVersion,
 };
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,8 @@ pub type Monitor = common::monitor::Config<3110>;
 impl RpcServer {
     /// How it knows who calls it.
     pub fn callers(&self) -> Callers {
-        Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
+        let asks = !self.token_file.is_empty() || self.tls.asks();
+        Callers::of(asks, self.allow_unauthenticated)
     }
 }
 
@@ -275,6 +277,8 @@ pub struct RpcServer {
     /// Whether it may listen beyond loopback although its callers show no proof of who they are.
     #[serde(alias = "allow_unauthenticated")]
     pub allow_unauthenticated: bool,
+    /// Its TLS, and whether callers must show certificates.
+    pub tls: ServerTls,
     /// Bytes of one gRPC message. goim's peers allow 16 MiB.
     pub max_message: usize,
     /// Connections at once: one for each logic or job, and some for people with grpcurl.
@@ -293,6 +297,8 @@ pub struct RpcClient {
     pub timeout: Human,
     /// A file of bearer tokens, of which logic is shown the first; empty: none.
     pub token_file: String,
+    /// What logic's certificate must be, and what logic is shown.
+    pub tls: ClientTls,
 }
 
 /// Logic.

@@ -3,7 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use common::{bearer::Guard, health, incoming::Incoming, readiness::Readiness};
+use common::{
+    bearer::{Guard, Tokens},
+    health,
+    incoming::Incoming,
+    mutual::Acceptor,
+    readiness::Readiness,
+};
 use protocol::grpc::{
     DESCRIPTORS, comet::v1::comet_server::CometServer as CometV1Server,
     goim::comet::comet_server::CometServer,
@@ -15,6 +21,7 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
     config::RpcServer,
+    metrics::Metrics,
     push::{CometV1, GoimComet, Pusher},
 };
 
@@ -25,10 +32,28 @@ const WINDOW: u32 = 16 << 20;
 const KEEPALIVE: Duration = Duration::from_mins(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves those whom `guard` lets pass, until `shutdown`.
+/// What lets callers pass.
+pub(crate) struct Gate {
+    tokens: Option<Tokens>,
+    acceptor: Option<Acceptor>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gate {
+    /// Reads the files of the configuration. Must be called in a tokio runtime.
+    pub(crate) fn open(config: &RpcServer, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        Ok(Self {
+            tokens: Tokens::configured(&config.token_file).context("rpcServer.tokenFile")?,
+            acceptor: Acceptor::configured(&config.tls).context("rpcServer.tls")?,
+            metrics: Arc::clone(metrics),
+        })
+    }
+}
+
+/// Serves those whom `gate` lets pass, until `shutdown`.
 pub(crate) async fn serve(
     listener: TcpListener,
-    guard: Guard,
+    gate: Gate,
     pusher: Arc<Pusher>,
     readiness: &Readiness,
     config: &RpcServer,
@@ -51,6 +76,10 @@ pub(crate) async fn serve(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let counted = Arc::clone(&gate.metrics);
+    let guard = Guard::new(gate.tokens, config.tls.asks(), move |refused| {
+        counted.rpc_refusals(refused.label()).inc();
+    });
     let server = Server::builder()
         .max_concurrent_streams(config.max_streams)
         // A caller that gives up many calls at once is slow, not hostile: h2 would close its connection after 20.
@@ -65,7 +94,11 @@ pub(crate) async fn serve(
         .add_service(health_service)
         .add_service(reflection().build_v1().context("gRPC reflection")?)
         .add_service(reflection().build_v1alpha().context("gRPC reflection")?);
-    let incoming = Incoming::new(listener, config.max_connections, KEEPALIVE);
+    let failed = move || {
+        gate.metrics.rpc_refusals("handshake").inc();
+    };
+    let max = config.max_connections;
+    let incoming = Incoming::new(listener, max, KEEPALIVE, gate.acceptor, failed);
     tokio::spawn(async move {
         if let Err(error) = server
             .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())

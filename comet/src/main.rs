@@ -121,7 +121,7 @@ fn start(flags: Flags) -> anyhow::Result<()> {
     let Loaded { config, warnings } = config::load::<Config>(&SPEC, &flags.sources())?;
     if health {
         let server = &config.rpc_server;
-        health::check(&server.addr, server.callers())?;
+        health::check(&server.addr, server.callers(), server.tls.is_on())?;
         println!("ready");
         return Ok(());
     }

@@ -6,9 +6,10 @@ use ::http::HeaderMap;
 use anyhow::Context as _;
 use axum::Router;
 use common::{
-    bearer::{self, Credential, Tokens},
+    bearer::Credential,
     listen::{self, ListenOptions},
     monitor::{Monitor, Monitoring},
+    mutual::Dialer,
     readiness::{Latch, Readiness},
 };
 use prometheus_client::registry::Registry;
@@ -25,7 +26,7 @@ use crate::{
     connection,
     drain::Ending,
     gateway::Gateway,
-    grpc,
+    grpc::{self, Gate},
     logic::{Logic, renew::Renewal},
     metrics::Metrics,
     monitor,
@@ -77,7 +78,8 @@ impl Comet {
         let acceptors = certificates::start(config, &metrics, &shutdown)?;
         let whitelist =
             Whitelist::open(&config.whitelist, &metrics).context("whitelist.whiteLog")?;
-        let guard = guard(config, &metrics)?;
+        let gate = Gate::open(&config.rpc_server, &metrics)?;
+        let dialer = Dialer::configured(&config.rpc_client.tls).context("rpcClient.tls")?;
         let credential = Credential::configured(&config.rpc_client.token_file);
         let credential = credential.context("rpcClient.tokenFile")?;
         let readiness = Readiness::default();
@@ -90,6 +92,7 @@ impl Comet {
             server.clone(),
             epoch,
             credential,
+            dialer,
             Arc::clone(&metrics),
             over.clone(),
         );
@@ -97,7 +100,7 @@ impl Comet {
         let gateway = Arc::new(gateway);
         let pusher = Arc::new(Pusher::new(Arc::clone(&gateway), config.push.clone()));
         let (server_config, stop) = (&config.rpc_server, over.clone());
-        grpc::serve(grpc, guard, pusher, &readiness, server_config, stop).await?;
+        grpc::serve(grpc, gate, pusher, &readiness, server_config, stop).await?;
         monitor::register(&mut registry, &gateway);
         let stop = over.clone();
         let monitoring = monitor.serve(registry, readiness.clone(), "comet", stop)?;
@@ -363,19 +366,6 @@ fn bind_grpc(config: &Config) -> anyhow::Result<TcpListener> {
         tracing::warn!("rpcServer.addr: {notice}");
     }
     listen::bind(addr, &ListenOptions::default()).context("rpcServer.addr")
-}
-
-/// What asks the callers of its gRPC for their tokens.
-fn guard(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<bearer::Guard> {
-    let tokens = Tokens::configured(&config.rpc_server.token_file);
-    let metrics = Arc::clone(metrics);
-    let refused = move |refused: bearer::Refused| {
-        metrics.rpc_refusals(refused.label()).inc();
-    };
-    Ok(bearer::Guard::new(
-        tokens.context("rpcServer.tokenFile")?,
-        refused,
-    ))
 }
 
 fn local_addrs(listeners: &[TcpListener]) -> anyhow::Result<Vec<SocketAddr>> {

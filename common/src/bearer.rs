@@ -6,7 +6,7 @@
 //! # Layout
 //!
 //! - [`Tokens`]: what a service takes; [`Refused`]: why it takes a call not
-//! - [`Guard`]: the layer that asks for them on a gRPC server
+//! - [`Guard`]: the layer that asks for them, and for certificates, on a gRPC server
 //! - [`Credential`]: what a client shows
 
 mod guard;
@@ -33,6 +33,8 @@ const MAX_TOKENS: usize = 64;
 
 /// The scheme of RFC 6750.
 const SCHEME: &str = "Bearer";
+/// What a service says that wants a certificate.
+const CERTIFICATE: &str = "Certificate";
 
 /// The tokens that a service takes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,6 +53,9 @@ pub enum Refused {
     /// It shows one that is not on the list.
     #[error("the bearer token is none of this service's")]
     Wrong,
+    /// Its connection has no certificate.
+    #[error("this service wants a client certificate")]
+    NoCertificate,
 }
 
 impl Tokens {
@@ -101,30 +106,40 @@ impl Refused {
         match self {
             Self::Missing => "no_token",
             Self::Wrong => "wrong_token",
+            Self::NoCertificate => "no_certificate",
         }
     }
 
     /// What an answer says of it beside its status: the header `WWW-Authenticate`.
-    pub fn challenge() -> HeaderValue {
-        HeaderValue::from_static(SCHEME)
+    pub fn challenge(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Missing | Self::Wrong => SCHEME,
+            Self::NoCertificate => CERTIFICATE,
+        })
     }
 }
 
 impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         let mut headers = HeaderMap::new();
-        headers.insert(WWW_AUTHENTICATE, Refused::challenge());
+        headers.insert(WWW_AUTHENTICATE, refused.challenge());
         let metadata = MetadataMap::from_headers(headers);
         Self::with_metadata(Code::Unauthenticated, refused.to_string(), metadata)
     }
 }
 
-/// Whether a call failed since its caller showed no token, or a wrong one. A service's own UNAUTHENTICATED, about someone
-/// else than its caller, is something else.
+/// Whether a call failed since its caller did not show who it is. A service's own UNAUTHENTICATED, about someone else than its
+/// caller, is something else.
 pub fn is_refused(status: &Status) -> bool {
     let challenge = status.metadata().get(WWW_AUTHENTICATE.as_str());
+    let is_ours = |challenge: &[u8]| {
+        let schemes = [SCHEME, CERTIFICATE];
+        schemes
+            .iter()
+            .any(|scheme| challenge.starts_with(scheme.as_bytes()))
+    };
     status.code() == Code::Unauthenticated
-        && challenge.is_some_and(|challenge| challenge.as_bytes().starts_with(SCHEME.as_bytes()))
+        && challenge.is_some_and(|challenge| is_ours(challenge.as_bytes()))
 }
 
 /// One token of a list.

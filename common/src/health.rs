@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, transport::Endpoint};
+use tonic::Status;
 use tonic_health::{
     ServingStatus,
     pb::{HealthCheckRequest, health_check_response, health_client::HealthClient},
@@ -18,6 +18,7 @@ use tonic_health::{
 
 use crate::{
     listen::{self, BindAddressError, Callers},
+    mutual::Dialer,
     readiness::Readiness,
 };
 
@@ -72,13 +73,19 @@ pub async fn announce(
     });
 }
 
-/// Asks the process whose configuration has a gRPC service on `bind` whether it is ready. Blocks for 3 s at most.
-pub fn check(bind: &str, callers: Callers) -> Result<(), NotReady> {
+/// Asks the process whose configuration has a gRPC service on `bind` whether it is ready, over TLS if the service has that.
+/// Blocks for 3 s at most.
+pub fn check(bind: &str, callers: Callers, tls: bool) -> Result<(), NotReady> {
     let (addr, _) = listen::guard(listen::parse_bind(bind)?, callers);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(ask(reachable(addr)))
+    let dialer = if tls {
+        Dialer::to_anyone().map_err(io::Error::other)?
+    } else {
+        Dialer::default()
+    };
+    runtime.block_on(ask(reachable(addr), &dialer))
 }
 
 async fn say(reporter: &HealthReporter, is_ready: bool) {
@@ -99,9 +106,9 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-async fn ask(addr: SocketAddr) -> Result<(), NotReady> {
+async fn ask(addr: SocketAddr, dialer: &Dialer) -> Result<(), NotReady> {
     let silent = |why: String| NotReady::Silent { addr, why };
-    match timeout(PATIENCE, status(addr)).await {
+    match timeout(PATIENCE, status(addr, dialer)).await {
         Ok(Ok(health_check_response::ServingStatus::Serving)) => Ok(()),
         Ok(Ok(_)) => Err(NotReady::Waiting { addr }),
         Ok(Err(status)) => Err(silent(status.message().to_owned())),
@@ -109,13 +116,16 @@ async fn ask(addr: SocketAddr) -> Result<(), NotReady> {
     }
 }
 
-async fn status(addr: SocketAddr) -> Result<health_check_response::ServingStatus, Status> {
+async fn status(
+    addr: SocketAddr,
+    dialer: &Dialer,
+) -> Result<health_check_response::ServingStatus, Status> {
     let unreachable = |error: tonic::transport::Error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         Status::unavailable(cause.unwrap_or_else(|| error.to_string()))
     };
-    let endpoint = Endpoint::from_shared(format!("http://{addr}")).map_err(unreachable)?;
-    let channel = endpoint.connect().await.map_err(unreachable)?;
+    let endpoint = dialer.endpoint(addr).map_err(unreachable)?;
+    let channel = dialer.connect(&endpoint).await.map_err(unreachable)?;
     let request = HealthCheckRequest {
         service: READY.to_owned(),
     };
@@ -134,7 +144,7 @@ mod tests {
     /// Asks again until the answer is as wanted; what is told arrives a moment later.
     async fn becomes(addr: SocketAddr, wanted: impl Fn(&Result<(), NotReady>) -> bool) {
         let asking = async {
-            while !wanted(&ask(addr).await) {
+            while !wanted(&ask(addr, &Dialer::default()).await) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -153,7 +163,7 @@ mod tests {
         let serving = tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener)));
 
         let waits = |answer: &Result<(), NotReady>| matches!(answer, Err(NotReady::Waiting { .. }));
-        assert!(waits(&ask(addr).await));
+        assert!(waits(&ask(addr, &Dialer::default()).await));
         latch.ready();
         becomes(addr, Result::is_ok).await;
         latch.not_ready("away");
@@ -173,7 +183,7 @@ mod tests {
     async fn a_process_that_hangs_is_silent() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let answer = ask(addr).await.unwrap_err();
+        let answer = ask(addr, &Dialer::default()).await.unwrap_err();
         assert!(matches!(answer, NotReady::Silent { .. }), "{answer}");
     }
 

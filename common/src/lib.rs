@@ -6,7 +6,8 @@
 //! - [`listen`]: addresses, listening sockets, exposure of unauthenticated services, the accept loop
 //! - [`tls`]: certificates by name, read again when they change
 //! - [`incoming`]: a gRPC server's connections, bounded in number
-//! - [`watched`]: files that are read again when they change; [`bearer`]: tokens between services
+//! - [`watched`]: files that are read again when they change
+//! - [`bearer`]: tokens between services; [`mutual`]: TLS between them, with certificates on both sides
 //! - [`telemetry`]: logs, as text on a terminal and as JSON otherwise
 //! - [`shutdown`]: signals as a cancellation token
 //! - [`backoff`]: growing, jittered delays between attempts
@@ -25,6 +26,7 @@ pub mod incoming;
 pub mod listen;
 pub mod metrics;
 pub mod monitor;
+pub mod mutual;
 pub mod readiness;
 pub mod same_site;
 pub mod serve;

@@ -2,9 +2,11 @@
 //!
 //! A file is looked at every [`EVERY`]. What is new in it is taken when two looks in turn have seen the same, so that a file
 //! in the middle of being written is not. A new content that cannot be taken, and a file that is gone, change nothing: the
-//! last good content stays, and the log says so.
+//! last good content stays, and the log says so. Files that belong together, such as a certificate and its key, are taken
+//! together.
 
 use std::{
+    fmt,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -22,7 +24,7 @@ pub const EVERY: Duration = Duration::from_secs(1);
 /// The largest file that is read, in bytes.
 pub const MAX_BYTES: u64 = 1 << 20;
 
-/// What a file says now.
+/// What a file says now, or several together.
 #[derive(Debug)]
 pub struct Watched<T> {
     current: Arc<ArcSwap<T>>,
@@ -31,9 +33,9 @@ pub struct Watched<T> {
 
 /// Why a file cannot be used at the start; the operator is at fault.
 #[derive(Debug, Error)]
-#[error("{path}: {why}")]
+#[error("{files}: {why}")]
 pub struct WatchError {
-    path: String,
+    files: String,
     why: String,
 }
 
@@ -44,28 +46,34 @@ impl<T: Send + Sync + 'static> Watched<T> {
         path: &Path,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + 'static,
     ) -> Result<Self, WatchError> {
-        Self::start_every(path, EVERY, parse)
+        Self::start_together(&[path], move |contents: &[Vec<u8>]| {
+            parse(contents.first().map_or(&[], Vec::as_slice))
+        })
     }
 
-    /// The same with another time between two looks.
-    pub fn start_every(
-        path: &Path,
-        every: Duration,
-        parse: impl Fn(&[u8]) -> Result<T, String> + Send + 'static,
+    /// The same for several files that belong together; `parse` gets their contents in the order of `paths`.
+    pub fn start_together(
+        paths: &[&Path],
+        parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + 'static,
     ) -> Result<Self, WatchError> {
+        Self::start_every(paths, EVERY, parse)
+    }
+
+    fn start_every(
+        paths: &[&Path],
+        every: Duration,
+        parse: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + 'static,
+    ) -> Result<Self, WatchError> {
+        let files = Files(paths.iter().map(|path| path.to_path_buf()).collect());
         let wrong = |why| WatchError {
-            path: path.display().to_string(),
+            files: files.to_string(),
             why,
         };
-        let content = read(path).map_err(wrong)?;
-        let first = parse(&content).map_err(wrong)?;
+        let contents = files.read().map_err(wrong)?;
+        let first = parse(&contents).map_err(wrong)?;
         let current = Arc::new(ArcSwap::from_pointee(first));
-        let looking = look_again(
-            path.to_owned(),
-            every,
-            Follower::new(content, parse),
-            Arc::clone(&current),
-        );
+        let follower = Follower::new(contents, parse);
+        let looking = look_again(files, every, follower, Arc::clone(&current));
         Ok(Self {
             current,
             _looking: AbortOnDropHandle::new(tokio::spawn(looking)),
@@ -76,31 +84,63 @@ impl<T: Send + Sync + 'static> Watched<T> {
     pub fn get(&self) -> Guard<Arc<T>> {
         self.current.load()
     }
+
+    /// The same, to be kept.
+    pub fn get_full(&self) -> Arc<T> {
+        self.current.load_full()
+    }
 }
 
 async fn look_again<T, P>(
-    path: PathBuf,
+    files: Files,
     every: Duration,
     mut follower: Follower<P>,
     current: Arc<ArcSwap<T>>,
 ) where
-    P: Fn(&[u8]) -> Result<T, String>,
+    P: Fn(&[Vec<u8>]) -> Result<T, String>,
 {
     loop {
         tokio::time::sleep(every).await;
-        let file = path.clone();
-        let seen = tokio::task::spawn_blocking(move || read(&file)).await;
+        let looked_at = files.clone();
+        let seen = tokio::task::spawn_blocking(move || looked_at.read()).await;
         let seen = seen.unwrap_or_else(|error| Err(error.to_string()));
         match follower.look(seen) {
             Look::Nothing => {}
             Look::Take(value) => {
                 current.store(Arc::new(value));
-                tracing::info!(file = %path.display(), "a file has changed and was read again");
+                tracing::info!(%files, "a file has changed and was read again");
             }
             Look::Complain(why) => {
-                tracing::error!(file = %path.display(), %why, "a file has changed and cannot be used: what it said before stays");
+                tracing::error!(%files, %why, "a file has changed and cannot be used: what it said before stays");
             }
         }
+    }
+}
+
+/// Where to look.
+#[derive(Clone)]
+struct Files(Vec<PathBuf>);
+
+impl Files {
+    fn read(&self) -> Result<Vec<Vec<u8>>, String> {
+        let one = |path: &PathBuf| {
+            let name = |why| match self.0.len() {
+                1 => why,
+                _ => format!("{}: {why}", path.display()),
+            };
+            read(path).map_err(name)
+        };
+        self.0.iter().map(one).collect()
+    }
+}
+
+impl fmt::Display for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, path) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", path.display())?;
+        }
+        Ok(())
     }
 }
 
@@ -115,16 +155,16 @@ enum Look<T> {
 /// What the looks so far have seen.
 struct Follower<P> {
     parse: P,
-    /// The content that counts.
-    taken: Vec<u8>,
+    /// The contents that count.
+    taken: Vec<Vec<u8>>,
     /// What the last look saw, if it was something else, and whether that cannot be taken.
-    last: Option<(Vec<u8>, bool)>,
+    last: Option<(Vec<Vec<u8>>, bool)>,
     /// What was complained of and is still so.
     complaint: Option<String>,
 }
 
 impl<P> Follower<P> {
-    fn new(taken: Vec<u8>, parse: P) -> Self {
+    fn new(taken: Vec<Vec<u8>>, parse: P) -> Self {
         Self {
             parse,
             taken,
@@ -133,39 +173,39 @@ impl<P> Follower<P> {
         }
     }
 
-    fn look<T>(&mut self, seen: Result<Vec<u8>, String>) -> Look<T>
+    fn look<T>(&mut self, seen: Result<Vec<Vec<u8>>, String>) -> Look<T>
     where
-        P: Fn(&[u8]) -> Result<T, String>,
+        P: Fn(&[Vec<u8>]) -> Result<T, String>,
     {
-        let content = match seen {
-            Ok(content) => content,
+        let contents = match seen {
+            Ok(contents) => contents,
             Err(why) => return self.complain(why),
         };
-        if content == self.taken {
+        if contents == self.taken {
             self.last = None;
             self.complaint = None;
             return Look::Nothing;
         }
         match &self.last {
-            Some((last, refused)) if *last == content => {
+            Some((last, refused)) if *last == contents => {
                 if *refused {
                     return Look::Nothing;
                 }
             }
             _ => {
-                self.last = Some((content, false));
+                self.last = Some((contents, false));
                 return Look::Nothing;
             }
         }
-        match (self.parse)(&content) {
+        match (self.parse)(&contents) {
             Ok(value) => {
-                self.taken = content;
+                self.taken = contents;
                 self.last = None;
                 self.complaint = None;
                 Look::Take(value)
             }
             Err(why) => {
-                self.last = Some((content, true));
+                self.last = Some((contents, true));
                 self.complain(why)
             }
         }
@@ -196,18 +236,22 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
 
-    fn number(content: &[u8]) -> Result<u32, String> {
-        let text = String::from_utf8_lossy(content);
-        text.trim().parse().map_err(|_| format!("{text:?}?"))
+    /// The sum of the numbers in all files.
+    fn sum(contents: &[Vec<u8>]) -> Result<u32, String> {
+        let number = |content: &Vec<u8>| {
+            let text = String::from_utf8_lossy(content);
+            text.trim().parse::<u32>().map_err(|_| format!("{text:?}?"))
+        };
+        contents.iter().map(number).sum()
     }
 
-    fn saw(content: &str) -> Vec<u8> {
-        content.as_bytes().to_vec()
+    fn saw(content: &str) -> Vec<Vec<u8>> {
+        vec![content.as_bytes().to_vec()]
     }
 
     #[test]
     fn a_content_is_taken_when_it_was_seen_twice() {
-        let mut follower = Follower::new(b"1".to_vec(), number);
+        let mut follower = Follower::new(vec![b"1".to_vec()], sum);
         assert_eq!(follower.look(Ok(saw("1"))), Look::Nothing);
         // In the middle of being written.
         assert_eq!(follower.look(Ok(saw(""))), Look::Nothing);
@@ -224,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_once() {
-        let mut follower = Follower::new(b"1".to_vec(), number);
+        let mut follower = Follower::new(vec![b"1".to_vec()], sum);
         let gone = || Err("gone".to_owned());
         assert_eq!(follower.look(gone()), Look::Complain("gone".to_owned()));
         assert_eq!(follower.look(gone()), Look::Nothing);
@@ -241,12 +285,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_is_followed() {
-        let path = std::env::temp_dir().join(format!("watched-{}", std::process::id()));
-        let every = Duration::from_millis(5);
-        let missing = Watched::start_every(&path, every, number).unwrap_err();
-        assert!(missing.to_string().contains("watched-"), "{missing}");
+        let named = |name| std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let (path, other) = (named("watched"), named("watched-too"));
+        let (paths, every) = ([path.as_path(), &other], Duration::from_millis(5));
+        std::fs::write(&other, "0").unwrap();
+        let missing = Watched::start_every(&paths, every, sum).unwrap_err();
+        assert!(missing.to_string().contains("watched-too"), "{missing}");
         std::fs::write(&path, "1").unwrap();
-        let watched = Watched::start_every(&path, every, number).unwrap();
+        let watched = Watched::start_every(&paths, every, sum).unwrap();
         assert_eq!(**watched.get(), 1);
         let becomes = async |wanted| {
             let waiting = async {
@@ -264,6 +310,9 @@ mod tests {
         assert!(read(&path).unwrap_err().contains("more than"));
         std::fs::write(&path, "3").unwrap();
         becomes(3).await;
+        std::fs::write(&other, "1").unwrap();
+        becomes(4).await;
         std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&other).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use common::{
     bearer::{Credential, Tokens},
+    mutual::{Acceptor, Dialer},
     watched::WatchError,
 };
 use thiserror::Error;
@@ -11,15 +12,19 @@ use crate::{
     config::{AuthMode, Config},
 };
 
-/// The tokens and keys of one logic-stub. Each file is read again when it changes.
+/// The tokens, keys and certificates of one logic-stub. Each file is read again when it changes.
 #[derive(Debug, Default)]
 pub struct Access {
     /// Those of which whoever calls the gRPC service shows one; none are asked for without.
     pub callers: Option<Tokens>,
     /// Those of which whoever calls the HTTP API shows one; none are asked for without.
     pub pushers: Option<Tokens>,
+    /// How the gRPC service speaks TLS; it does not without.
+    pub acceptor: Option<Acceptor>,
     /// What comets are shown.
     pub credential: Credential,
+    /// How comets are connected to.
+    pub dialer: Dialer,
     /// What says who a client is; [`crate::Business`] does without.
     pub clients: Option<Jwt>,
 }
@@ -39,6 +44,8 @@ impl Access {
         let callers = Tokens::configured(&config.rpc_server.token_file);
         let pushers = Tokens::configured(&config.http_server.token_file);
         let credential = Credential::configured(&config.rpc_client.token_file);
+        let acceptor = Acceptor::configured(&config.rpc_server.tls);
+        let dialer = Dialer::configured(&config.rpc_client.tls);
         let clients = match config.auth.mode {
             AuthMode::Open => None,
             AuthMode::Jwt => Some(Jwt::start(&config.auth).map_err(named("auth"))?),
@@ -47,7 +54,9 @@ impl Access {
             clients,
             callers: callers.map_err(named("rpcServer.tokenFile"))?,
             pushers: pushers.map_err(named("httpServer.tokenFile"))?,
+            acceptor: acceptor.map_err(named("rpcServer.tls"))?,
             credential: credential.map_err(named("rpcClient.tokenFile"))?,
+            dialer: dialer.map_err(named("rpcClient.tls"))?,
         })
     }
 }

@@ -224,7 +224,7 @@ impl Comet {
 mod tests {
     use std::time::Duration;
 
-    use common::bearer::Credential;
+    use common::{bearer::Credential, mutual::Dialer};
 
     use super::*;
     use crate::{
@@ -261,6 +261,7 @@ mod tests {
                 config::Lanes::default(),
                 config::RpcClient::default(),
                 Credential::default(),
+                Dialer::default(),
                 Arc::default(),
             ),
         );

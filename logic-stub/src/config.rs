@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use common::{
     config::{Human, Spec},
     listen::Callers,
+    mutual::{ClientTls, ServerTls},
 };
 use serde::{Deserialize, Serialize};
 
@@ -103,8 +104,11 @@ pub struct RpcServer {
     pub addr: String,
     /// A file of bearer tokens, of which callers must show one; empty: they need none.
     pub token_file: String,
-    /// Whether others than this machine may call without a token. Without either the service listens on loopback only.
+    /// Whether others than this machine may call without a token or a certificate. Without any of them the service listens on
+    /// loopback only.
     pub allow_unauthenticated: bool,
+    /// Its TLS, and whether callers must show certificates.
+    pub tls: ServerTls,
     /// Longest time for one call, after which the caller gets `DEADLINE_EXCEEDED`.
     pub timeout: Human,
     /// Silence after which a connection is probed.
@@ -126,6 +130,8 @@ pub struct RpcServer {
 pub struct RpcClient {
     /// A file of bearer tokens, of which comets are shown the first; empty: none.
     pub token_file: String,
+    /// What comets' certificates must be, and what comets are shown.
+    pub tls: ClientTls,
     /// Longest time for a connection to come about.
     pub dial: Human,
     /// Longest time without an answer while one is owed. A comet whose inboxes are full lets each push wait first.
@@ -407,7 +413,8 @@ impl Config {
 impl RpcServer {
     /// How it knows who calls it.
     pub fn callers(&self) -> Callers {
-        Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
+        let asks = !self.token_file.is_empty() || self.tls.asks();
+        Callers::of(asks, self.allow_unauthenticated)
     }
 }
 

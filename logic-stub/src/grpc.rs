@@ -46,7 +46,13 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     let config = &logic.config.rpc_server;
-    let incoming = Incoming::new(listener, config.max_connections, config.timeout.get());
+    let metrics = Arc::clone(&logic.metrics);
+    let failed = move || {
+        metrics.rpc_refusals("handshake").inc();
+    };
+    let (max, stuck) = (config.max_connections, config.timeout.get());
+    let acceptor = logic.access.acceptor.clone();
+    let incoming = Incoming::new(listener, max, stuck, acceptor, failed);
     let (reporter, health_service) = tonic_health::server::health_reporter();
     reporter.set_serving::<LogicServer<Counted>>().await;
     health::announce(readiness, reporter.clone(), shutdown.clone()).await;
@@ -69,9 +75,13 @@ pub async fn serve(
         .max_decoding_message_size(config.max_message)
         .max_encoding_message_size(config.max_message);
     let metrics = Arc::clone(&logic.metrics);
-    let guard = Guard::new(logic.access.callers.clone(), move |refused| {
-        metrics.rpc_refusals(refused.label()).inc();
-    });
+    let guard = Guard::new(
+        logic.access.callers.clone(),
+        config.tls.asks(),
+        move |refused| {
+            metrics.rpc_refusals(refused.label()).inc();
+        },
+    );
     Server::builder()
         .timeout(config.timeout.get())
         .max_concurrent_streams(config.max_streams)

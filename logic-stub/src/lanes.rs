@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64, atomic::Ordering},
 };
 
-use common::bearer::Credential;
+use common::{bearer::Credential, mutual::Dialer};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,7 @@ struct Setup {
     config: config::Lanes,
     client: config::RpcClient,
     credential: Credential,
+    dialer: Dialer,
     metrics: Arc<Metrics>,
     /// Names this process's life in positions.
     process: String,
@@ -85,17 +86,19 @@ pub struct Reservation<'a> {
 }
 
 impl Lanes {
-    /// Lanes that are bounded by `config`, call by `client`, show `credential`, and count in `metrics`.
+    /// Lanes that are bounded by `config`, call by `client` over what `dialer` connects, show `credential`, and count in `metrics`.
     pub fn new(
         config: config::Lanes,
         client: config::RpcClient,
         credential: Credential,
+        dialer: Dialer,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self(Arc::new(Setup {
             config,
             client,
             credential,
+            dialer,
             metrics,
             process: uuid::Uuid::now_v7().simple().to_string(),
             generations: AtomicU64::new(1),
@@ -109,7 +112,7 @@ impl Lanes {
             return None;
         }
         let client = &self.0.client;
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+        let endpoint = self.0.dialer.endpoint(address).ok()?;
         Some(
             endpoint
                 .connect_timeout(client.dial.get())
@@ -184,7 +187,8 @@ impl Lane {
     /// first needed and again when it has broken. Must be called in a tokio runtime.
     pub(crate) fn calls(&self) -> Channel {
         let mut calls = self.0.calls.lock();
-        let connect = || self.0.endpoint.lock().connect_lazy();
+        let dialer = &self.0.setup.dialer;
+        let connect = || dialer.connect_lazy(&self.0.endpoint.lock());
         calls.get_or_insert_with(connect).clone()
     }
 

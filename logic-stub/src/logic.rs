@@ -61,6 +61,7 @@ impl Logic {
             config.lanes.clone(),
             config.rpc_client.clone(),
             access.credential.clone(),
+            access.dialer.clone(),
             Arc::clone(&metrics),
         );
         let comets = Arc::new(Comets::new(Arc::clone(&sessions), &config.comets, lanes));

@@ -57,7 +57,7 @@ fn run(mut flags: Flags) -> anyhow::Result<()> {
     }
     if flags.health {
         let server = &config.rpc_server;
-        health::check(&server.addr, server.callers())?;
+        health::check(&server.addr, server.callers(), server.tls.is_on())?;
         println!("ready");
         return Ok(());
     }

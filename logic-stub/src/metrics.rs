@@ -172,7 +172,8 @@ impl Metrics {
             .get_or_create_owned(&ReasonLabel { reason })
     }
 
-    /// gRPC calls whose callers did not show who they are: `no_token`, `wrong_token`.
+    /// gRPC calls whose callers did not show who they are: `no_token`, `wrong_token`, `no_certificate`; and connections whose
+    /// TLS did not come about: `handshake`.
     pub fn rpc_refusals(&self, reason: &'static str) -> Counter {
         self.rpc_refusals
             .get_or_create_owned(&ReasonLabel { reason })

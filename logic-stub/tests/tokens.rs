@@ -51,7 +51,7 @@ async fn comets_show_a_token() {
         within(client.connect(log_in(Some(good)))).await.unwrap();
     }
     let addr = logic.stub.grpc_addr().to_string();
-    let asking = tokio::task::spawn_blocking(move || health::check(&addr, Callers::Proven));
+    let asking = tokio::task::spawn_blocking(move || health::check(&addr, Callers::Proven, false));
     within(asking).await.unwrap().unwrap();
 }
 

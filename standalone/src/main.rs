@@ -48,7 +48,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     if flags.health {
         // Comet is ready when logic answers, and logic answers when its store does.
         let server = &config.comet.rpc_server;
-        health::check(&server.addr, server.callers())?;
+        health::check(&server.addr, server.callers(), server.tls.is_on())?;
         println!("ready");
         return Ok(());
     }

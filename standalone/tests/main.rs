@@ -8,7 +8,7 @@
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
 //! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it; [`page_origin`]: who may push through the page's port
-//! - [`tokens`]: services and pushers that show who they are; [`jwt`]: clients that do
+//! - [`tokens`], [`mutual`]: services and pushers that show who they are; [`jwt`]: clients that do
 //! - [`monitor`]: health and metrics of both; [`whitelist`]: users whose every step is noted
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`goims_peers`]: goim's services on the other side
@@ -32,6 +32,7 @@ mod kicks;
 mod lanes;
 mod memory;
 mod monitor;
+mod mutual;
 mod operations;
 mod order;
 mod page_origin;

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, thread};
 use comet::{
     Config, connection, gateway::Gateway, logic::Logic, metrics::Metrics, whitelist::Whitelist,
 };
-use common::bearer::Credential;
+use common::{bearer::Credential, mutual::Dialer};
 use protocol::{
     HEADER_LEN, Header,
     grpc::goim::logic::{
@@ -73,6 +73,7 @@ fn start_gateway(logic: SocketAddr) -> Arc<Gateway> {
         name,
         1,
         Credential::default(),
+        Dialer::default(),
         Arc::clone(&metrics),
         stop.clone(),
     );

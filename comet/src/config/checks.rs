@@ -51,6 +51,7 @@ impl Validate for Config {
             1..=1 << 20,
         );
         checks.range("rpcServer.maxStreams", server.max_streams, 1..=1 << 20);
+        checks.within("rpcServer.tls", |checks| server.tls.validate(checks));
         checks.range("env.weight", self.env.weight, 0..=1_000_000);
         self.validate_logic(checks);
         checks.within("monitor", |checks| self.monitor.validate(checks));
@@ -99,6 +100,7 @@ impl Config {
         let client = &self.rpc_client;
         checks.duration("rpcClient.dial", client.dial, millis(10)..=secs(60));
         checks.duration("rpcClient.timeout", client.timeout, millis(10)..=secs(300));
+        checks.within("rpcClient.tls", |checks| client.tls.validate(checks));
         checks.that(
             "logic.addresses",
             logic.addresses.join(","),

@@ -1,6 +1,10 @@
 //! The defaults: what a comet is that is told nothing. The keys' own documentation has the arithmetic.
 
-use common::{config::Human, tls::MinVersion};
+use common::{
+    config::Human,
+    mutual::{ClientTls, ServerTls},
+    tls::MinVersion,
+};
 
 use super::{
     Balancers, Bucket, Drain, Env, Flash, Limits, Logic, Protocol, Push, RpcClient, RpcServer, Tcp,
@@ -113,6 +117,7 @@ impl Default for RpcServer {
             addr: ":3109".to_owned(),
             token_file: String::new(),
             allow_unauthenticated: false,
+            tls: ServerTls::default(),
             max_message: 16 << 20,
             max_connections: 1024,
             max_streams: 1024,
@@ -126,6 +131,7 @@ impl Default for RpcClient {
             dial: Human::secs(1),
             timeout: Human::secs(3),
             token_file: String::new(),
+            tls: ClientTls::default(),
         }
     }
 }

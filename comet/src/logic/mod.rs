@@ -20,7 +20,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::bearer::{self, Credential};
+use common::{
+    bearer::{self, Credential},
+    mutual::Dialer,
+};
 use protocol::grpc::goim::{
     logic::{
         ConnectReply, ConnectReq, ConnectionRef, DisconnectReq, HeartbeatReq, NodesReq,
@@ -32,7 +35,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, codec::CompressionEncoding, transport::Channel};
 
-use self::targets::Targets;
+use self::targets::{Dial, Targets};
 use crate::{config::Config, metrics::Metrics, transport::Door};
 
 /// Why a call to logic has no answer to go by.
@@ -107,16 +110,21 @@ struct Inner {
 
 impl Logic {
     /// Begins to look up logic's addresses, until `shutdown`. `server` and `epoch` name this comet, `credential` is shown with
-    /// each call.
+    /// each call, on connections that `dialer` makes.
     pub fn start(
         config: &Config,
         server: String,
         epoch: u64,
         credential: Credential,
+        dialer: Dialer,
         metrics: Arc<Metrics>,
         shutdown: CancellationToken,
     ) -> Self {
-        let targets = Targets::start(&config.logic, config.rpc_client.dial.get(), shutdown);
+        let dial = Dial {
+            dialer,
+            patience: config.rpc_client.dial.get(),
+        };
+        let targets = Targets::start(&config.logic, &dial, shutdown);
         Self(Arc::new(Inner {
             server,
             epoch,

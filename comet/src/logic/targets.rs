@@ -12,10 +12,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use common::mutual::Dialer;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::config;
 
@@ -26,6 +27,14 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long an address that did not answer is left for last. Of the calls that come then, one in this time waits for it.
 const AVOIDED: Duration = Duration::from_secs(2);
+
+/// How connections are made.
+#[derive(Debug, Clone)]
+pub(super) struct Dial {
+    pub(super) dialer: Dialer,
+    /// How long one may take.
+    pub(super) patience: Duration,
+}
 
 /// All addresses of logic, each with a connection that is made when it is needed.
 #[derive(Debug)]
@@ -46,14 +55,10 @@ pub(super) struct Target {
 
 impl Targets {
     /// Looks the addresses up now and again and again, until `shutdown`.
-    pub(super) fn start(
-        config: &config::Logic,
-        dial: Duration,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(super) fn start(config: &config::Logic, dial: &Dial, shutdown: CancellationToken) -> Self {
         let mut addresses = BTreeMap::new();
         for address in config.addresses.iter().filter_map(|text| text.parse().ok()) {
-            insert(&mut addresses, address, dial);
+            dial.insert(&mut addresses, address);
         }
         let known = Arc::new(ArcSwap::from_pointee(addresses.values().cloned().collect()));
         let names = config
@@ -66,7 +71,8 @@ impl Targets {
             looked_up.cancel();
         } else {
             let (known, period) = (Arc::clone(&known), config.resolve.get());
-            let resolving = resolve(names, addresses, known, (period, dial), looked_up.clone());
+            let names = names.into_iter().map(|name| Name::new(name, dial));
+            let resolving = resolve(names.collect(), addresses, known, period, looked_up.clone());
             tokio::spawn(shutdown.run_until_cancelled_owned(resolving));
         }
         Self {
@@ -118,38 +124,67 @@ impl Target {
     }
 }
 
-/// Looks names up for ever. An address that a name no longer has is given up; a name that cannot be looked up keeps its last.
-async fn resolve(
-    names: Vec<String>,
-    fixed: BTreeMap<SocketAddr, Target>,
-    known: Arc<ArcSwap<Vec<Target>>>,
-    (period, dial): (Duration, Duration),
-    looked_up: CancellationToken,
-) {
-    let mut last: BTreeMap<String, BTreeMap<SocketAddr, Target>> = BTreeMap::new();
-    loop {
-        for name in &names {
-            match tokio::net::lookup_host(name).await {
-                Ok(found) => {
-                    let old = last.entry(name.clone()).or_default();
-                    let mut new = BTreeMap::new();
-                    for address in found {
-                        match old.remove(&address) {
-                            Some(target) => drop(new.insert(address, target)),
-                            None => insert(&mut new, address, dial),
-                        }
+/// A name among the addresses.
+struct Name {
+    /// With its port.
+    address: String,
+    /// Makes connections for this name.
+    dial: Dial,
+    /// What it had last.
+    found: BTreeMap<SocketAddr, Target>,
+}
+
+impl Name {
+    fn new(address: String, dial: &Dial) -> Self {
+        let host = address
+            .rsplit_once(':')
+            .map_or(address.as_str(), |(host, _)| host);
+        let dialer = dial.dialer.to_host(host);
+        Self {
+            dial: Dial {
+                dialer,
+                patience: dial.patience,
+            },
+            address,
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// Looks it up. An address that it no longer has is given up; if it cannot be looked up it keeps its last.
+    async fn look_up(&mut self) {
+        match tokio::net::lookup_host(&self.address).await {
+            Ok(found) => {
+                let mut new = BTreeMap::new();
+                for address in found {
+                    match self.found.remove(&address) {
+                        Some(target) => drop(new.insert(address, target)),
+                        None => self.dial.insert(&mut new, address),
                     }
-                    *old = new;
                 }
-                Err(error) => tracing::warn!(%name, %error, "logic's name cannot be looked up"),
+                self.found = new;
+            }
+            Err(error) => {
+                tracing::warn!(name = %self.address, %error, "logic's name cannot be looked up");
             }
         }
+    }
+}
+
+/// Looks names up for ever.
+async fn resolve(
+    mut names: Vec<Name>,
+    fixed: BTreeMap<SocketAddr, Target>,
+    known: Arc<ArcSwap<Vec<Target>>>,
+    period: Duration,
+    looked_up: CancellationToken,
+) {
+    loop {
+        for name in &mut names {
+            name.look_up().await;
+        }
         let mut all = fixed.clone();
-        all.extend(
-            last.values()
-                .flatten()
-                .map(|(address, target)| (*address, target.clone())),
-        );
+        let found = names.iter().flat_map(|name| &name.found);
+        all.extend(found.map(|(address, target)| (*address, target.clone())));
         known.store(Arc::new(all.into_values().collect()));
         looked_up.cancel();
         let patience = if known.load().is_empty() {
@@ -161,20 +196,22 @@ async fn resolve(
     }
 }
 
-fn insert(addresses: &mut BTreeMap<SocketAddr, Target>, address: SocketAddr, dial: Duration) {
-    match Endpoint::from_shared(format!("http://{address}")) {
-        Ok(endpoint) => {
-            let channel = endpoint
-                .connect_timeout(dial)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(KEEPALIVE)
-                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-                .keep_alive_while_idle(true)
-                .initial_stream_window_size(16 << 20)
-                .initial_connection_window_size(16 << 20)
-                .connect_lazy();
-            addresses.insert(address, Target::new(channel));
+impl Dial {
+    fn insert(&self, addresses: &mut BTreeMap<SocketAddr, Target>, address: SocketAddr) {
+        match self.dialer.endpoint(address) {
+            Ok(endpoint) => {
+                let endpoint = endpoint
+                    .connect_timeout(self.patience)
+                    .tcp_nodelay(true)
+                    .http2_keep_alive_interval(KEEPALIVE)
+                    .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+                    .keep_alive_while_idle(true)
+                    .initial_stream_window_size(16 << 20)
+                    .initial_connection_window_size(16 << 20);
+                let channel = self.dialer.connect_lazy(&endpoint);
+                addresses.insert(address, Target::new(channel));
+            }
+            Err(error) => tracing::error!(%address, %error, "an address of logic makes no URL"),
         }
-        Err(error) => tracing::error!(%address, %error, "an address of logic makes no URL"),
     }
 }

@@ -8,7 +8,8 @@ fn away(metrics: &Arc<Metrics>) -> Logic {
     let metrics = Arc::clone(metrics);
     let shutdown = CancellationToken::new();
     let name = "comet".to_owned();
-    Logic::start(&config, name, 1, Credential::default(), metrics, shutdown)
+    let (credential, dialer) = (Credential::default(), Dialer::default());
+    Logic::start(&config, name, 1, credential, dialer, metrics, shutdown)
 }
 
 fn session() -> Arc<Session> {

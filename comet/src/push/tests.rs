@@ -1,6 +1,6 @@
 //! How pushes come into the inboxes of buckets that are served by the test.
 
-use common::{bearer::Credential, config::Human};
+use common::{bearer::Credential, config::Human, mutual::Dialer};
 use protocol::{Meta, RoomId};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,7 @@ fn stage_of(buckets: usize, inbox: usize, wait: Human) -> Stage {
         "comet".to_owned(),
         1,
         Credential::default(),
+        Dialer::default(),
         Arc::clone(&metrics),
         CancellationToken::new(),
     );

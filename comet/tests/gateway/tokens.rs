@@ -91,7 +91,7 @@ async fn only_health_is_open_to_whoever_has_no_token() {
     // As `--health` asks.
     until(|| gateway.comet.readiness().report().is_ok()).await;
     let addr = gateway.comet.grpc_addr().to_string();
-    let asking = tokio::task::spawn_blocking(move || health::check(&addr, Callers::Proven));
+    let asking = tokio::task::spawn_blocking(move || health::check(&addr, Callers::Proven, false));
     within(asking).await.unwrap().unwrap();
 }
 

@@ -148,6 +148,7 @@ async fn whoever_has_nothing_shows_nothing() {
 fn only_the_guards_own_refusal_is_one() {
     assert!(is_refused(&Status::from(Refused::Missing)));
     assert!(is_refused(&Status::from(Refused::Wrong)));
+    assert!(is_refused(&Status::from(Refused::NoCertificate)));
     assert!(!is_refused(&Status::unauthenticated("who are you?")));
     assert!(!is_refused(&Status::permission_denied("no")));
 }

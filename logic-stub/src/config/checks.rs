@@ -62,6 +62,7 @@ impl RpcServer {
             self.keep_alive_timeout,
             SECOND..=HOUR,
         );
+        checks.within("rpcServer.tls", |checks| self.tls.validate(checks));
         checks.range("rpcServer.maxStreams", self.max_streams, 1..=1 << 20);
         checks.range(
             "rpcServer.maxConnections",
@@ -96,6 +97,7 @@ impl RpcClient {
             1_024..=MAX_MESSAGE,
         );
         checks.range("rpcClient.keysPerCall", self.keys_per_call, 1..=1_000_000);
+        checks.within("rpcClient.tls", |checks| self.tls.validate(checks));
     }
 }
 
@@ -354,6 +356,22 @@ mod tests {
             (
                 "[[comets.fixed]]\ngrpcAddress = \"a:1\"",
                 "comets.fixed.0.server",
+            ),
+            (
+                "[rpcServer.tls]\ncertFile = \"a\"",
+                "rpcServer.tls.certFile",
+            ),
+            (
+                "[rpcServer.tls]\nclientCaFile = \"a\"",
+                "rpcServer.tls.clientCaFile",
+            ),
+            (
+                "[rpcClient.tls]\ncertFile = \"a\"\nprivateFile = \"a\"",
+                "rpcClient.tls.certFile",
+            ),
+            (
+                "[rpcClient.tls]\ncaFile = \"a\"\nserverName = \"a b\"",
+                "rpcClient.tls.serverName",
             ),
             ("[auth]\nmode = \"jwt\"", "auth.mode"),
             ("[auth]\nleeway = \"1h\"", "auth.leeway"),

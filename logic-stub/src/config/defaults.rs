@@ -1,6 +1,9 @@
 //! The value of each key that nobody sets; why, say the keys themselves.
 
-use common::config::Human;
+use common::{
+    config::Human,
+    mutual::{ClientTls, ServerTls},
+};
 
 use super::{
     Backoff, Bounds, Comets, FixedComet, HttpServer, Kick, Lanes, Node, PerMid, Redis, RpcClient,
@@ -13,6 +16,7 @@ impl Default for RpcServer {
             addr: ":3119".to_owned(),
             token_file: String::new(),
             allow_unauthenticated: false,
+            tls: ServerTls::default(),
             timeout: Human::secs(5),
             keep_alive_interval: Human::secs(60),
             keep_alive_timeout: Human::secs(20),
@@ -27,6 +31,7 @@ impl Default for RpcClient {
     fn default() -> Self {
         Self {
             token_file: String::new(),
+            tls: ClientTls::default(),
             dial: Human::secs(1),
             timeout: Human::secs(5),
             keep_alive_interval: Human::secs(10),

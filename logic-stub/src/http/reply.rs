@@ -141,7 +141,7 @@ pub(super) fn unauthenticated(refused: Refused) -> Response {
     };
     let mut response = json(StatusCode::UNAUTHORIZED, &envelope);
     let headers = response.headers_mut();
-    headers.insert(header::WWW_AUTHENTICATE, Refused::challenge());
+    headers.insert(header::WWW_AUTHENTICATE, refused.challenge());
     response
 }
 

@@ -157,7 +157,7 @@ impl Shared {
         held: &mut Held,
         progress: &mut bool,
     ) -> Failure {
-        let channel = match endpoint.connect().await {
+        let channel = match self.setup.dialer.connect(&endpoint).await {
             Ok(channel) => channel,
             Err(error) => return Failure::Connect(with_sources(&error)),
         };

@@ -1,0 +1,85 @@
+//! What rustls makes of files in PEM.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+    version::TLS13,
+};
+
+use super::provider;
+
+/// What gRPC speaks: HTTP/2.
+const PROTOCOL: &[u8] = b"h2";
+
+/// Of a certificate, its key, and perhaps the authorities of callers. A caller without a certificate gets a connection all the
+/// same: what it may call there is for the service to say.
+pub(super) fn of_a_server(contents: &[Vec<u8>]) -> Result<ServerConfig, String> {
+    let [certificate, key, authorities @ ..] = contents else {
+        return Err("a certificate and a key are needed".to_owned());
+    };
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(in_words)?;
+    let builder = match authorities.first() {
+        None => builder.with_no_client_auth(),
+        Some(authorities) => {
+            let roots = Arc::new(roots(authorities)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .allow_unauthenticated()
+                .build();
+            builder.with_client_cert_verifier(verifier.map_err(in_words)?)
+        }
+    };
+    let config = builder.with_single_cert(chain(certificate)?, private_key(key)?);
+    let mut config = config.map_err(in_words)?;
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    // A session that is resumed would outlive the authority that its caller's certificate is from.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Of the authorities of servers, and perhaps of a certificate and its key.
+pub(super) fn of_a_client(contents: &[Vec<u8>]) -> Result<ClientConfig, String> {
+    let (authorities, pair) = contents.split_first().ok_or("authorities are needed")?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(in_words)?
+        .with_root_certificates(roots(authorities)?);
+    let mut config = match pair {
+        [certificate, key] => builder
+            .with_client_auth_cert(chain(certificate)?, private_key(key)?)
+            .map_err(in_words)?,
+        _ => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+fn chain(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err("no certificate is in it".to_owned()),
+        Ok(chain) => Ok(chain),
+        Err(error) => Err(format!("a certificate is malformed: {error}")),
+    }
+}
+
+fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(content).map_err(|error| format!("no private key: {error}"))
+}
+
+fn roots(content: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in chain(content)? {
+        let added = roots.add(authority);
+        added.map_err(|error| format!("an authority cannot be used: {error}"))?;
+    }
+    Ok(roots)
+}
+
+fn in_words(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
