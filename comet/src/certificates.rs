@@ -17,11 +17,11 @@ pub(crate) struct Acceptors {
     pub(crate) http: Acceptor,
 }
 
-/// Loads the certificates and follows them until `shutdown`; nothing if no door is behind TLS. An error names the file.
+/// Loads the certificates and follows them until `over`; nothing if no door is behind TLS. An error names the file.
 pub(crate) fn start(
     config: &Config,
     metrics: &Arc<Metrics>,
-    shutdown: &CancellationToken,
+    over: &CancellationToken,
 ) -> anyhow::Result<Option<Acceptors>> {
     if !config.has_tls() {
         return Ok(None);
@@ -46,7 +46,7 @@ pub(crate) fn start(
         metrics.tls_reloads(result).inc();
         show(&metrics, &shown);
     });
-    tokio::spawn(shutdown.clone().run_until_cancelled_owned(following));
+    tokio::spawn(over.clone().run_until_cancelled_owned(following));
     Ok(Some(acceptors))
 }
 

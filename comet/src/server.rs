@@ -75,7 +75,8 @@ impl Comet {
         let monitor = Monitor::bind(&config.monitor)?;
 
         let metrics = Arc::new(Metrics::register(&mut registry));
-        let acceptors = certificates::start(config, &metrics, &shutdown)?;
+        let over = CancellationToken::new();
+        let acceptors = certificates::start(config, &metrics, &over)?;
         let whitelist =
             Whitelist::open(&config.whitelist, &metrics).context("whitelist.whiteLog")?;
         let gate = Gate::open(&config.rpc_server, &metrics)?;
@@ -86,7 +87,6 @@ impl Comet {
         let logic_answers = readiness.latch("logic");
         let server = server_name(config)?;
         let epoch = epoch();
-        let over = CancellationToken::new();
         let logic = Logic::start(
             config,
             server.clone(),
