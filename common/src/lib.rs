@@ -36,4 +36,5 @@ pub mod tls;
 pub mod version;
 pub mod watched;
 
+mod follow;
 mod nearest;

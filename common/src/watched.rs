@@ -1,8 +1,8 @@
 //! Files that are read again when they change, such as those of tokens and keys: what they say counts without a restart.
 //!
-//! A file is looked at every [`EVERY`]. What is new in it is taken when two looks in turn have seen the same, so that a file
-//! in the middle of being written is not. A new content that cannot be taken, and a file that is gone, change nothing: the
-//! last good content stays, and the log says so. Files that belong together, such as a certificate and its key, are taken
+//! A file is looked at every [`EVERY`], and at once when SIGHUP comes. What is new in it is taken when two looks in turn have seen
+//! the same, so that a file in the middle of being written is not; SIGHUP says that it is whole. A new content that cannot be
+//! taken, and a file that is gone, change nothing: the last good content stays, and the log says so. Files that belong together, such as a certificate and its key, are taken
 //! together.
 
 use std::{
@@ -16,7 +16,10 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 use thiserror::Error;
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::follow::{Hangup, Looks};
 
 /// How often a file is looked at.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -40,7 +43,7 @@ pub struct WatchError {
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
-    /// Reads the file, and goes on looking at it every [`EVERY`] until this is dropped. `parse` says in words what is wrong
+    /// Reads the file, and goes on looking at it every [`EVERY`], or as SIGHUP asks, until this is dropped. `parse` says in words what is wrong
     /// with a content. Must be called in a tokio runtime; the first read blocks.
     pub fn start(
         path: &Path,
@@ -73,7 +76,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let first = parse(&contents).map_err(wrong)?;
         let current = Arc::new(ArcSwap::from_pointee(first));
         let follower = Follower::new(contents, parse);
-        let looking = look_again(files, every, follower, Arc::clone(&current));
+        let looking = look_again(
+            files,
+            every,
+            Hangup::catch(),
+            follower,
+            Arc::clone(&current),
+        );
         Ok(Self {
             current,
             _looking: AbortOnDropHandle::new(tokio::spawn(looking)),
@@ -94,17 +103,21 @@ impl<T: Send + Sync + 'static> Watched<T> {
 async fn look_again<T, P>(
     files: Files,
     every: Duration,
+    mut hangup: Hangup,
     mut follower: Follower<P>,
     current: Arc<ArcSwap<T>>,
 ) where
     P: Fn(&[Vec<u8>]) -> Result<T, String>,
 {
     loop {
-        tokio::time::sleep(every).await;
+        let is_asked = tokio::select! {
+            () = sleep(every) => false,
+            () = hangup.comes() => true,
+        };
         let looked_at = files.clone();
         let seen = tokio::task::spawn_blocking(move || looked_at.read()).await;
         let seen = seen.unwrap_or_else(|error| Err(error.to_string()));
-        match follower.look(seen) {
+        match follower.look(seen, is_asked) {
             Look::Nothing => {}
             Look::Take(value) => {
                 current.store(Arc::new(value));
@@ -152,15 +165,11 @@ enum Look<T> {
     Complain(String),
 }
 
-/// What the looks so far have seen.
+/// What counts, and what the looks since have seen.
 struct Follower<P> {
     parse: P,
-    /// The contents that count.
     taken: Vec<Vec<u8>>,
-    /// What the last look saw, if it was something else, and whether that cannot be taken.
-    last: Option<(Vec<Vec<u8>>, bool)>,
-    /// What was complained of and is still so.
-    complaint: Option<String>,
+    looks: Looks<Vec<Vec<u8>>>,
 }
 
 impl<P> Follower<P> {
@@ -168,56 +177,30 @@ impl<P> Follower<P> {
         Self {
             parse,
             taken,
-            last: None,
-            complaint: None,
+            looks: Looks::default(),
         }
     }
 
-    fn look<T>(&mut self, seen: Result<Vec<Vec<u8>>, String>) -> Look<T>
+    fn look<T>(&mut self, seen: Result<Vec<Vec<u8>>, String>, is_asked: bool) -> Look<T>
     where
         P: Fn(&[Vec<u8>]) -> Result<T, String>,
     {
-        let contents = match seen {
-            Ok(contents) => contents,
-            Err(why) => return self.complain(why),
-        };
-        if contents == self.taken {
-            self.last = None;
-            self.complaint = None;
+        if !self.looks.is_due(seen.clone(), &self.taken, is_asked) {
             return Look::Nothing;
         }
-        match &self.last {
-            Some((last, refused)) if *last == contents => {
-                if *refused {
-                    return Look::Nothing;
-                }
-            }
-            _ => {
-                self.last = Some((contents, false));
-                return Look::Nothing;
-            }
-        }
-        match (self.parse)(&contents) {
-            Ok(value) => {
-                self.taken = contents;
-                self.last = None;
-                self.complaint = None;
-                Look::Take(value)
-            }
-            Err(why) => {
-                self.last = Some((contents, true));
-                self.complain(why)
-            }
-        }
-    }
-
-    /// Once for as long as it is the same.
-    fn complain<T>(&mut self, why: String) -> Look<T> {
-        if self.complaint.as_ref() == Some(&why) {
-            return Look::Nothing;
-        }
-        self.complaint = Some(why.clone());
-        Look::Complain(why)
+        let taking = seen.and_then(|contents| {
+            let value = (self.parse)(&contents)?;
+            self.taken = contents;
+            self.looks.take();
+            Ok(value)
+        });
+        taking.map_or_else(
+            |why| {
+                self.looks.refuse();
+                Look::Complain(why)
+            },
+            Look::Take,
+        )
     }
 }
 
@@ -245,42 +228,25 @@ mod tests {
         contents.iter().map(number).sum()
     }
 
-    fn saw(content: &str) -> Vec<Vec<u8>> {
-        vec![content.as_bytes().to_vec()]
-    }
-
     #[test]
-    fn a_content_is_taken_when_it_was_seen_twice() {
+    fn a_content_that_cannot_be_taken_is_complained_of_once() {
+        let saw = |content: &str| Ok(vec![content.as_bytes().to_vec()]);
+        let refused = || Look::Complain("\"x\"?".to_owned());
         let mut follower = Follower::new(vec![b"1".to_vec()], sum);
-        assert_eq!(follower.look(Ok(saw("1"))), Look::Nothing);
-        // In the middle of being written.
-        assert_eq!(follower.look(Ok(saw(""))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("2"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("23"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("23"))), Look::Take(23));
-        assert_eq!(follower.look(Ok(saw("23"))), Look::Nothing);
-        // Back before it counted.
-        assert_eq!(follower.look(Ok(saw("4"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("23"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("4"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("4"))), Look::Take(4));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_once() {
-        let mut follower = Follower::new(vec![b"1".to_vec()], sum);
+        assert_eq!(follower.look(saw("x"), false), Look::Nothing);
+        assert_eq!(follower.look(saw("x"), false), refused());
+        assert_eq!(follower.look(saw("x"), false), Look::Nothing);
+        assert_eq!(follower.look(saw("x"), true), refused());
+        assert_eq!(follower.look(saw("5"), false), Look::Nothing);
+        assert_eq!(follower.look(saw("5"), false), Look::Take(5));
+        assert_eq!(follower.look(saw("6"), true), Look::Take(6));
         let gone = || Err("gone".to_owned());
-        assert_eq!(follower.look(gone()), Look::Complain("gone".to_owned()));
-        assert_eq!(follower.look(gone()), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("x"))), Look::Nothing);
+        assert_eq!(follower.look(gone(), false), Look::Nothing);
         assert_eq!(
-            follower.look(Ok(saw("x"))),
-            Look::Complain("\"x\"?".to_owned())
+            follower.look(gone(), false),
+            Look::Complain("gone".to_owned())
         );
-        assert_eq!(follower.look(Ok(saw("x"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("5"))), Look::Nothing);
-        assert_eq!(follower.look(Ok(saw("5"))), Look::Take(5));
-        assert_eq!(follower.look(gone()), Look::Complain("gone".to_owned()));
+        assert_eq!(follower.look(saw("6"), false), Look::Nothing);
     }
 
     #[tokio::test]
@@ -297,7 +263,7 @@ mod tests {
         let becomes = async |wanted| {
             let waiting = async {
                 while **watched.get() != wanted {
-                    tokio::time::sleep(every).await;
+                    sleep(every).await;
                 }
             };
             let patience = Duration::from_mins(1);

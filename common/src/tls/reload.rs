@@ -3,12 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::sleep,
-};
+use tokio::time::sleep;
 
 use super::{Certificates, Pair, PairError, PairFiles};
+use crate::follow::{Hangup, Looks};
 
 /// How soon a file that has changed is looked at again. It is read when two looks in turn have seen the same, so that one that
 /// is being written is not.
@@ -33,12 +31,7 @@ impl Certificates {
         every: Duration,
         told: impl FnMut(&Reload) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let catch = || {
-            signal(SignalKind::hangup())
-                .inspect_err(|error| tracing::error!(%error, "cannot catch SIGHUP"))
-                .ok()
-        };
-        let hangup = (!self.files.is_empty()).then(catch);
+        let hangup = (!self.files.is_empty()).then(Hangup::catch);
         async move {
             if let Some(hangup) = hangup {
                 follow(self, every, hangup, told).await;
@@ -50,7 +43,7 @@ impl Certificates {
 async fn follow(
     certificates: Arc<Certificates>,
     every: Duration,
-    mut hangup: Option<Signal>,
+    mut hangup: Hangup,
     mut told: impl FnMut(&Reload),
 ) {
     let mut follower = Follower::new(certificates);
@@ -62,7 +55,7 @@ async fn follow(
         };
         let is_asked = tokio::select! {
             () = sleep(pause) => false,
-            () = hung_up(&mut hangup) => true,
+            () = hangup.comes() => true,
         };
         let looking = tokio::task::spawn_blocking(move || {
             let reloads = follower.look(is_asked);
@@ -87,31 +80,22 @@ async fn follow(
 #[derive(Debug)]
 pub(super) struct Follower {
     certificates: Arc<Certificates>,
-    seen: Vec<Seen>,
-}
-
-/// Of one pair.
-#[derive(Debug, Default)]
-struct Seen {
-    /// What the last look saw, if it was something else than what counts: a fingerprint, or why there is none.
-    last: Option<Result<u64, String>>,
-    /// Whether that was refused already.
-    is_refused: bool,
+    /// Of each pair, by its fingerprint.
+    looks: Vec<Looks<u64>>,
 }
 
 impl Follower {
     pub(super) fn new(certificates: Arc<Certificates>) -> Self {
-        let seen = certificates.files.iter().map(|_| Seen::default());
+        let looks = certificates.files.iter().map(|_| Looks::default());
         Self {
-            seen: seen.collect(),
+            looks: looks.collect(),
             certificates,
         }
     }
 
     /// Whether something was seen that the next look may confirm.
     pub(super) fn is_unsettled(&self) -> bool {
-        let is_unsettled = |seen: &Seen| seen.last.is_some() && !seen.is_refused;
-        self.seen.iter().any(is_unsettled)
+        self.looks.iter().any(Looks::is_unsettled)
     }
 
     /// Reads all files; what has changed and stayed so since the last look is put in its place. With `is_asked`, everything that
@@ -120,8 +104,8 @@ impl Follower {
         let mut pairs = self.certificates.pairs().to_vec();
         let slots = pairs.iter_mut().zip(&self.certificates.files);
         let reloads: Vec<Reload> = slots
-            .zip(&mut self.seen)
-            .filter_map(|((pair, files), seen)| seen.look(pair, files, is_asked))
+            .zip(&mut self.looks)
+            .filter_map(|((pair, files), looks)| look(looks, pair, files, is_asked))
             .collect();
         if reloads
             .iter()
@@ -133,37 +117,29 @@ impl Follower {
     }
 }
 
-impl Seen {
-    fn look(&mut self, pair: &mut Arc<Pair>, files: &PairFiles, is_asked: bool) -> Option<Reload> {
-        let contents = files.read();
-        let now = match &contents {
-            Ok(contents) => Ok(contents.fingerprint()),
-            Err(error) => Err(error.to_string()),
-        };
-        if now == Ok(pair.fingerprint) {
-            *self = Self::default();
-            return None;
+fn look(
+    looks: &mut Looks<u64>,
+    pair: &mut Arc<Pair>,
+    files: &PairFiles,
+    is_asked: bool,
+) -> Option<Reload> {
+    let contents = files.read();
+    let seen = match &contents {
+        Ok(contents) => Ok(contents.fingerprint()),
+        Err(error) => Err(error.to_string()),
+    };
+    if !looks.is_due(seen, &pair.fingerprint, is_asked) {
+        return None;
+    }
+    match contents.and_then(|contents| renewed(files, &contents)) {
+        Ok(new) => {
+            *pair = Arc::new(new);
+            looks.take();
+            Some(Reload::Taken(Arc::clone(pair)))
         }
-        if self.last.as_ref() != Some(&now) {
-            self.last = Some(now);
-            self.is_refused = false;
-            if !is_asked {
-                return None;
-            }
-        }
-        if self.is_refused && !is_asked {
-            return None;
-        }
-        match contents.and_then(|contents| renewed(files, &contents)) {
-            Ok(new) => {
-                *pair = Arc::new(new);
-                *self = Self::default();
-                Some(Reload::Taken(Arc::clone(pair)))
-            }
-            Err(error) => {
-                self.is_refused = true;
-                Some(Reload::Refused(error))
-            }
+        Err(error) => {
+            looks.refuse();
+            Some(Reload::Refused(error))
         }
     }
 }
@@ -193,14 +169,4 @@ fn log(reload: &Reload) {
             tracing::error!(%error, "a new certificate cannot be used: the old one stays");
         }
     }
-}
-
-/// When SIGHUP comes; never where it cannot be caught.
-async fn hung_up(hangup: &mut Option<Signal>) {
-    if let Some(hangup) = hangup
-        && hangup.recv().await.is_some()
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
 }
