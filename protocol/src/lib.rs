@@ -10,6 +10,7 @@
 //! - [`token`]: the JSON that a client shows to log in
 //! - [`room`]: room ids, `type://room`
 //! - [`proxy`]: the header by which a balancer says who its client is
+//! - [`query`]: what a request for long-poll or Server-Sent Events asks for
 //! - [`grpc`]: goim's and this project's gRPC packages
 
 pub mod codec;
@@ -18,6 +19,7 @@ pub mod grpc;
 pub mod message;
 pub mod op;
 pub mod proxy;
+pub mod query;
 pub mod room;
 pub mod token;
 
