@@ -90,22 +90,18 @@ impl Backlog {
         })
     }
 
-    /// Appends an entry, of which `written` bytes are written already; that is only so where nothing else waits.
-    pub(super) fn put(&mut self, entry: Entry, written: usize, door: Door) {
-        debug_assert!(
-            written == 0 || self.is_empty(),
-            "only a head is partly written"
-        );
-        let queue = self.0.get_or_insert_with(|| {
-            Box::new(Queue {
-                written,
-                since: sampled(),
-                ..Queue::default()
-            })
-        });
-        queue.messages += entry.messages();
-        queue.bytes += entry.message_bytes(door);
-        queue.entries.push_back(entry);
+    /// Appends messages of so many bytes, of which `written` are written already; that is only so where nothing else waits.
+    pub(super) fn put_message(&mut self, frame: &Frame, bytes: usize, written: usize) {
+        let queue = self.queue(written);
+        queue.messages += frame.messages();
+        queue.bytes += bytes;
+        queue.entries.push_back(Entry::Message(frame.clone()));
+    }
+
+    /// The same for what is no message, and not bounded here.
+    pub(super) fn put(&mut self, entry: Entry, written: usize) {
+        debug_assert_eq!(entry.messages(), 0, "messages are counted");
+        self.queue(written).entries.push_back(entry);
     }
 
     /// Drops the oldest messages until the new one fits. Answers and a partly written head stay; if the new one does not fit
@@ -140,6 +136,20 @@ impl Backlog {
     /// Moves as many of the bytes that wait to `out` as make `most` there.
     pub(super) fn take(&mut self, most: usize, door: Door, out: &mut Vec<u8>) -> Written {
         self.timed(|queue, done| queue.take(most, door, out, done))
+    }
+
+    fn queue(&mut self, written: usize) -> &mut Queue {
+        debug_assert!(
+            written == 0 || self.is_empty(),
+            "only a head is partly written"
+        );
+        self.0.get_or_insert_with(|| {
+            Box::new(Queue {
+                written,
+                since: sampled(),
+                ..Queue::default()
+            })
+        })
     }
 
     fn timed(&mut self, change: impl FnOnce(&mut Queue, &mut Written)) -> Written {

@@ -212,9 +212,7 @@ impl Channel {
                 Pushed::Full
             };
         }
-        state
-            .backlog
-            .put(Entry::Message(frame.clone()), written, self.door);
+        state.backlog.put_message(frame, bytes.len(), written);
         state.wake();
         Pushed::Queued
     }
@@ -340,7 +338,7 @@ impl Channel {
                 self.note(&Step::Queue(answers));
                 state
                     .backlog
-                    .put(Entry::Answer(bytes.into(), replies), written, self.door);
+                    .put(Entry::Answer(bytes.into(), replies), written);
                 state.wake();
             }
             Err(_) => self.fail(state),
@@ -393,9 +391,7 @@ impl Channel {
             told.inc();
         }
         if !last_words.is_empty() {
-            state
-                .backlog
-                .put(Entry::Farewell(last_words.into()), 0, self.door);
+            state.backlog.put(Entry::Farewell(last_words.into()), 0);
         }
         state.wake();
     }
