@@ -36,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     println!("ws://{}/sub", listener.local_addr()?);
     let door = Arc::new(Door {
         pages: Router::new(),
+        subscribe: None,
         limits: HttpLimits::default(),
         origins: Origins::default(),
         admit: Arc::new(|_: &HeaderMap, client| Ok(Admitted::is(client))),

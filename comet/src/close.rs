@@ -202,12 +202,16 @@ impl Farewell {
         }
     }
 
+    /// What a person reads of it.
+    fn words(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.reason.text())
+    }
+
     /// The bytes behind everything else: operation 6 with the reason as JSON, and for WebSocket the Close frame.
     pub(crate) fn encode(&self, door: Door) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let text = self.detail.as_deref().unwrap_or(self.reason.text());
         if self.reason.can_be_told() {
-            let body = self.body(door, text);
+            let body = self.body(door).to_string();
             let header = Header::push(op::DISCONNECT_REPLY);
             if door.is_websocket() {
                 frame::put_websocket_header(&mut bytes, protocol::HEADER_LEN + body.len());
@@ -216,14 +220,15 @@ impl Farewell {
         }
         if door.is_websocket() && self.reason != CloseReason::SocketError {
             let code = self.code.unwrap_or(self.reason.close_code());
-            bytes.extend(websocket::close_frame(code, text));
+            bytes.extend(websocket::close_frame(code, self.words()));
         }
         bytes
     }
 
-    /// What operation 6 says to one client.
-    fn body(&self, door: Door, text: &str) -> String {
-        let mut body = serde_json::json!({ "reason": self.reason.label(), "message": text });
+    /// What operation 6 says to one client, by whose door it is told of other nodes.
+    pub(crate) fn body(&self, door: Door) -> serde_json::Value {
+        let mut body =
+            serde_json::json!({ "reason": self.reason.label(), "message": self.words() });
         if let Some(advice) = &self.advice {
             body["reconnect"] = advice.reconnect.into();
             if advice.reconnect {
@@ -231,7 +236,7 @@ impl Farewell {
                 body["nodes"] = advice.nodes(door).into();
             }
         }
-        body.to_string()
+        body
     }
 }
 
@@ -243,10 +248,9 @@ impl Advice {
 
     fn nodes(&self, door: Door) -> Vec<String> {
         // Browsers need names for the sake of certificates, and do not come by TCP.
-        let mut nodes = if door.is_websocket() {
-            self.nodes.names.clone()
-        } else {
-            self.nodes.addresses.clone()
+        let mut nodes = match door {
+            Door::Tcp | Door::TcpTls => self.nodes.addresses.clone(),
+            Door::WebSocket | Door::Wss | Door::Poll | Door::Sse => self.nodes.names.clone(),
         };
         nodes.shuffle(&mut rand::rng());
         nodes

@@ -76,6 +76,8 @@ pub struct Config {
     pub websocket: WebSocket,
     /// What the doors behind TLS have in common beside their certificates.
     pub tls: Tls,
+    /// Long-poll and Server-Sent Events, on the HTTP door.
+    pub subscription: Subscription,
     /// Bounds of a connection.
     pub protocol: Protocol,
     /// The policy server of Flash.
@@ -211,6 +213,28 @@ pub struct Flash {
     pub policy_bind: Vec<String>,
     /// Connections at once. Each lasts for a round trip.
     pub max_connections: usize,
+}
+
+/// Long-poll and Server-Sent Events: sessions that live on HTTP requests.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Subscription {
+    /// Whether there are any.
+    pub open: bool,
+    /// Sessions at once, those between two requests included.
+    pub sessions: usize,
+    /// How long a poll is held when nothing comes. Proxies often give up after 60 s.
+    pub hold: Human,
+    /// How long a session lives without a request.
+    pub idle: Human,
+    /// How often a stream is sent a sign of life. Proxies often give up after 60 s of silence, some after 30.
+    pub heartbeat: Human,
+    /// After what time a browser whose stream broke comes back.
+    pub retry: Human,
+    /// Messages that a stream was sent and that are held in case it breaks.
+    pub replay: usize,
+    /// Bytes of them.
+    pub replay_bytes: usize,
 }
 
 /// Bounds of a connection, the same behind each door.

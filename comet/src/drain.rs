@@ -6,7 +6,8 @@
 //!    new clients are to be sent here. Everything else goes on for `drain.wait`, until balancers have seen that.
 //! 2. All connections are told operation 6 with an [`Advice`], one after the other, over `drain.over`; what waits for each is
 //!    written first. Logins from now on are told the same. Pushes go on to those that are still here.
-//! 3. The doors are closed, and what is left closes within the time that any connection has for that.
+//! 3. Sessions between two requests are told when their clients come. Then the doors are closed, and what is left closes, all within
+//!    the time that any connection has for that.
 //! 4. Logic is told of every connection's end, and then that this comet leaves: nothing is routed here any more.
 //!
 //! # Layout
@@ -23,7 +24,7 @@ use common::readiness::Latch;
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -74,6 +75,8 @@ pub struct Ending {
     pub latch: Latch,
     /// All connections.
     pub connections: TaskTracker,
+    /// All sessions on HTTP requests.
+    pub sessions: TaskTracker,
     /// Cancelled when nobody comes in any more.
     pub doors: CancellationToken,
     /// Cancelled when logic is to be told that this comet leaves; `renewal` tells it and ends.
@@ -137,7 +140,6 @@ impl Ending {
         drop(gateway.drain.farewell.set(farewell.clone()));
         gateway.stopping.cancel();
         self.tell_all(&farewell).await;
-        self.doors.cancel();
         self.close().await;
         self.leave().await;
         self.over.cancel();
@@ -211,12 +213,17 @@ impl Ending {
         tracing::info!(told, "draining: all clients are told to go");
     }
 
-    /// Waits for the ends of all connections.
+    /// Closes the doors, and waits for the ends of all connections.
     async fn close(&self) {
+        let end = Instant::now() + self.patience();
+        self.sessions.close();
+        // Clients between two requests hear of it by the next one, which needs the doors. Some do not come.
+        drop(timeout_at(end - MARGIN, self.sessions.wait()).await);
+        self.doors.cancel();
         self.connections.close();
-        let closing = timeout(self.patience(), self.connections.wait());
-        if closing.await.is_err() {
-            let open = self.connections.len();
+        let closing = async { tokio::join!(self.sessions.wait(), self.connections.wait()) };
+        if timeout_at(end, closing).await.is_err() {
+            let open = self.sessions.len() + self.connections.len();
             tracing::warn!(open, "some connections did not close in time");
         }
     }

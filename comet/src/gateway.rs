@@ -155,14 +155,20 @@ impl Gateway {
 
     /// Judges whether the client of a good handshake may come in, where a balancer says who it is: else it is in already.
     pub fn admit(&self, headers: &HeaderMap, client: SocketAddr) -> Result<Admitted, Refused> {
-        let Some(forwarded) = self.balancers.forwarded(client.ip(), headers) else {
+        let Some(forwarded) = self.forwarded(headers, client) else {
             return Ok(Admitted::is(client));
         };
         Ok(Admitted {
-            claim: Some(self.gate.claim(forwarded)?),
-            // A balancer does not say from which port.
-            client: SocketAddr::new(forwarded, 0),
+            claim: Some(self.gate.claim(forwarded.ip())?),
+            client: forwarded,
         })
+    }
+
+    /// The client for which a balancer has handed a request on, if that is what came from there.
+    pub fn forwarded(&self, headers: &HeaderMap, from: SocketAddr) -> Option<SocketAddr> {
+        let client = self.balancers.forwarded(from.ip(), headers)?;
+        // A balancer does not say from which port.
+        Some(SocketAddr::new(client, 0))
     }
 
     /// The rules for frames after login.

@@ -46,6 +46,9 @@ pub struct Metrics {
     pub absent: Counter,
     /// Messages to connections that do not accept the operation.
     pub filtered: Counter,
+    /// Messages that a stream's client had not got when it came back, and that were not held any more.
+    pub missed: Counter,
+    resumed: Family<ResultLabel, Counter>,
     dropped: Family<ReasonLabel, Counter>,
     lost: Family<ReasonLabel, Counter>,
     /// Writes to sockets, by the messages that they completed; 0 for answers alone and for parts.
@@ -199,6 +202,11 @@ impl Metrics {
         add.metric("messages_dropped", help, &self.dropped);
         let help = "Messages taken and not delivered, by reason";
         add.metric("messages_lost", help, &self.lost);
+        let help =
+            "Delivered messages that a client of Server-Sent Events lacked when it came back";
+        add.metric("messages_missed", help, &self.missed);
+        let help = "Clients of Server-Sent Events that came back, by result";
+        add.metric("resumed", help, &self.resumed);
         let help = "Messages that one write to a socket completed";
         add.metric("write_messages", help, &self.writes);
         let help = "From a bucket's inbox to its sockets and backlogs, of one push in 16";
@@ -324,6 +332,11 @@ impl Metrics {
             self.writes.observe_many(messages, times);
             self.delivered.inc_by(messages * times);
         }
+    }
+
+    /// Streams whose client came back: `whole`, `gap` where messages were not held any more, `unknown` where the session was not.
+    pub fn resumed(&self, result: &'static str) -> Counter {
+        self.resumed.get_or_create_owned(&ResultLabel { result })
     }
 
     /// Messages for a connection that did not take them: `backlog_full` or `closing`.

@@ -12,6 +12,7 @@ use common::{
     mutual::Dialer,
     readiness::{Latch, Readiness},
 };
+use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
 use protocol::grpc::goim::logic::CometInfo;
 use tokio::{
@@ -23,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     certificates::{self, Acceptors},
     config::Config,
-    connection,
+    connection::{self, subscription::Subscriptions},
     drain::Ending,
     gateway::Gateway,
     grpc::{self, Gate},
@@ -31,7 +32,12 @@ use crate::{
     metrics::Metrics,
     monitor,
     push::Pusher,
-    transport::{Door, flash::Flash, http, tls::Acceptor},
+    transport::{
+        Door,
+        flash::Flash,
+        http::{self, subscribe::Subscribe},
+        tls::Acceptor,
+    },
     whitelist::Whitelist,
 };
 
@@ -48,6 +54,7 @@ pub struct Comet {
     readiness: Readiness,
     monitoring: Monitoring,
     connections: TaskTracker,
+    sessions: TaskTracker,
     /// Cancelled when nobody comes in any more.
     doors: CancellationToken,
     ending: Option<JoinHandle<()>>,
@@ -116,6 +123,7 @@ impl Comet {
             readiness,
             monitoring,
             connections: TaskTracker::new(),
+            sessions: TaskTracker::new(),
             doors: CancellationToken::new(),
             ending: None,
         };
@@ -214,6 +222,7 @@ impl Comet {
             addresses: config.env.addrs.clone(),
             latch: serves,
             connections: self.connections.clone(),
+            sessions: self.sessions.clone(),
             doors: self.doors.clone(),
             leaving,
             renewal: tokio::spawn(renewal.run(config.logic.renew.get())),
@@ -239,6 +248,7 @@ impl Comet {
         Ok(Arc::new(http::Door {
             pages,
             admit: Arc::new(move |headers: &HeaderMap, client| gateway.admit(headers, client)),
+            subscribe: self.subscribe(config),
             limits: http::HttpLimits {
                 max_head: config.websocket.max_head,
                 max_headers: config.websocket.max_headers,
@@ -268,6 +278,19 @@ impl Comet {
                 connection::serve_http(gateway, tls.clone(), http, stream, client)
             });
         }
+    }
+
+    /// Who answers long-poll and Server-Sent Events, where they are configured.
+    fn subscribe(&self, config: &Config) -> Option<Subscribe> {
+        let limits = config.subscription.clone();
+        if !limits.open {
+            return None;
+        }
+        let (gateway, tasks) = (Arc::clone(&self.gateway), self.sessions.clone());
+        let subscriptions = Arc::new(Subscriptions::new(gateway, limits, tasks));
+        Some(Arc::new(move |request, client| {
+            Arc::clone(&subscriptions).serve(request, client).boxed()
+        }))
     }
 
     fn spawn_flash(&self, listeners: Vec<TcpListener>, config: &Config) {

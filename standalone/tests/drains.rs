@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,8 +13,12 @@ use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{
-    Client, Door, SecondComet, Server, grpc::Lane, http, server::without_bounds,
-    through_both_doors, token, until,
+    Client, Door, SecondComet, Server,
+    grpc::Lane,
+    http,
+    server::without_bounds,
+    subscription::{Events, Poller, encoded, get, texts, turned_away, words},
+    through_both_doors, token, until, within,
 };
 
 through_both_doors!(
@@ -103,7 +108,7 @@ async fn a_comet_that_is_about_to_drain_serves_and_is_not_offered(door: Door) {
     let mut earlier = second.login(door, &token(1, "earlier", "")).await;
     earlier.has_nothing().await;
     drain(&server, "second", 1).await;
-    crate::support::within("the word of it", async {
+    within("the word of it", async {
         loop {
             let all = instances(&server).await;
             let second = all.iter().find(|comet| comet["hostname"] == "second");
@@ -128,6 +133,63 @@ async fn a_comet_that_is_about_to_drain_serves_and_is_not_offered(door: Door) {
     .await;
     earlier.gets("still").await;
     later.gets("still").await;
+}
+
+/// What sessions on HTTP requests are told at the end of this comet.
+fn is_advice(words: &Value) {
+    assert_eq!(words["reason"], "going_away", "{words}");
+    assert_eq!(words["reconnect"], true, "{words}");
+    assert_eq!(words["nodes"], json!(["second.test"]), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_on_requests_are_told_by_their_next_answers() {
+    let server = Server::start().await;
+    let _second = SecondComet::start_with(&server, |config| {
+        config.env.addrs = vec!["second.test".to_owned()];
+        "second.test".clone_into(&mut config.env.host);
+    })
+    .await;
+    let mut events = Events::login(&server, &token(1, "events", "")).await;
+    let mut held = Poller::login(&server, &token(2, "held", "")).await;
+    let mut away = Poller::login(&server, &token(3, "away", "")).await;
+    let held = tokio::spawn(async move { held.poll().await });
+    let api = server.push_api();
+    http::push(api, "keys", "operation=1000&keys=events", "event").await;
+    http::push(api, "keys", "operation=1000&keys=away", "waits").await;
+    drain(&server, "standalone", 3).await;
+
+    events.gets("event").await;
+    let last = events.message().await;
+    let said = words(&last.data);
+    is_advice(&said);
+    assert_eq!(json!(last.retry), said["delay_ms"]);
+    assert_eq!(events.next().await, None);
+    drop(events);
+    let told = within("the answer to a poll", held).await.unwrap();
+    is_advice(&words(told.last().unwrap()));
+    // Whoever comes now is told the same; the doors are open for the one who is yet to come.
+    let addr = server.door(Door::WebSocket);
+    let query = encoded(&token(4, "late", "").to_json());
+    let refused = get(addr, &format!("s=&t={query}")).await;
+    assert_eq!(refused.status, 503);
+    is_advice(&serde_json::from_str(&refused.body).unwrap());
+    let last = turned_away(addr, &format!("t={query}")).await;
+    let said = words(&last.data);
+    is_advice(&said);
+    assert_eq!(json!(last.retry), said["delay_ms"]);
+
+    let messages = away.poll().await;
+    let [waits, last] = &messages[..] else {
+        panic!("{messages:?}");
+    };
+    assert_eq!(texts(std::slice::from_ref(waits)), [(1000, "waits")]);
+    is_advice(&words(last));
+    let metrics = Arc::clone(server.metrics());
+    within("the end", server.stop()).await;
+    assert_eq!((metrics.taken.get(), metrics.delivered.get()), (2, 2));
+    assert_eq!(metrics.closes("going_away").get(), 5);
+    assert_eq!(metrics.drained.get(), 3);
 }
 
 /// A drain of many, who go to a second comet.

@@ -7,6 +7,7 @@
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
+//! - [`polls`], [`events`]: long-poll and Server-Sent Events; [`browsers`]: what pages of other sites may of them
 //! - [`push_api`]: goim's HTTP API; [`lanes`]: the way behind it; [`page_origin`]: who may push through the page's port
 //! - [`tokens`], [`mutual`]: services and pushers that show who they are; [`jwt`]: clients that do
 //! - [`monitor`]: health and metrics of both; [`whitelist`]: users whose every step is noted
@@ -21,7 +22,9 @@
 )]
 
 mod binary;
+mod browsers;
 mod drains;
+mod events;
 mod foreign;
 mod goims_peers;
 mod handshake;
@@ -36,6 +39,7 @@ mod mutual;
 mod operations;
 mod order;
 mod page_origin;
+mod polls;
 mod push_api;
 mod pushes;
 mod rooms;

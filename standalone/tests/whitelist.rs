@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use crate::support::{
     Client, Door, SecondComet, Server,
     grpc::{comet_v1, kick, kick_keys},
-    http, through_both_doors, token,
+    http,
+    subscription::{Poller, reason},
+    through_both_doors, token,
 };
 
 through_both_doors!(
@@ -81,6 +83,40 @@ impl Drop for Scene {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_step_of_a_session_of_long_poll_is_noted() {
+    let scene = Scene::start(|config| config.comet.whitelist.whitelist = vec![7]).await;
+    let mut listed = Poller::login(&scene.server, &token(7, "listed", "live://1")).await;
+    let by_key = scene
+        .push("keys?operation=1000&keys=listed", "by key")
+        .await;
+    listed.gets("by key").await;
+    listed.send(op::CHANGE_ROOM, 1, b"live://2").await;
+    assert_eq!(listed.poll().await.len(), 1);
+    assert_eq!(kick(&scene.server, kick_keys(&["listed"]), "").await, 1);
+    assert_eq!(reason(&listed.poll().await[0]), "kicked");
+    assert_eq!(listed.ask().await.status, 404);
+    scene.server.closed("kicked", 1).await;
+
+    let lines = scene.lines().await;
+    assert_eq!(lines[0]["door"], "poll");
+    let expected = [
+        "accept".to_owned(),
+        "auth live://1".to_owned(),
+        "write 1 answers".to_owned(),
+        format!("write {by_key}"),
+        "read change_room".to_owned(),
+        "process change_room".to_owned(),
+        "write 1 answers".to_owned(),
+        "close kicked".to_owned(),
+        "end kicked".to_owned(),
+    ];
+    // All that is pushed waits for a poll.
+    let steps = lines.iter().map(step);
+    let steps = steps.filter(|step| !step.starts_with("queue"));
+    assert_eq!(steps.collect::<Vec<_>>(), expected);
 }
 
 async fn each_step_of_a_listed_user_is_noted(door: Door) {

@@ -128,6 +128,12 @@ impl Backlog {
         self.0.take().map_or(0, |queue| queue.messages)
     }
 
+    /// Takes everything, of which nothing may be partly written; and how long something had waited, if that was timed.
+    pub(super) fn take_all(&mut self) -> (VecDeque<Entry>, Option<Duration>) {
+        let queue = self.0.take().unwrap_or_default();
+        (queue.entries, queue.since.map(|since| since.elapsed()))
+    }
+
     /// Writes until nothing waits or the socket is full, and counts each write by the messages that it completed.
     pub(super) fn write_to(&mut self, socket: &TcpStream, door: Door, writes: &Sizes) -> Written {
         self.timed(|queue, done| queue.write_to(socket, door, writes, done))

@@ -12,6 +12,7 @@
 //! - `sealed`: a socket behind TLS, and writing to it
 //! - `task`: the side of the connection's own task: its turns, and writing what waits
 //! - `noted`: its steps, where its connection is on the whitelist
+//! - `woken`: the same for a task that takes what waits, in the place of a socket
 
 mod backlog;
 mod noted;
@@ -20,6 +21,7 @@ mod sealed;
 mod task;
 #[cfg(test)]
 mod tests;
+mod woken;
 
 use std::{
     io,
@@ -39,7 +41,7 @@ use self::{
     backlog::{Backlog, Entry},
     ring::Ring,
 };
-pub use self::{sealed::Sealed, task::Turn};
+pub use self::{sealed::Sealed, task::Turn, woken::Taken};
 use crate::{
     clock::{Clock, Tick},
     close::{CloseReason, CloseWhen, Farewell},
@@ -94,7 +96,7 @@ pub enum Outlet {
     Direct(TcpStream),
     /// A socket behind TLS, to which only the connection's task writes: it takes from the backlog.
     Sealed(Box<Sealed>),
-    /// The same without a socket: a task takes from the backlog by other means.
+    /// A task takes from the backlog, and hands it on by other means: long-poll, Server-Sent Events.
     Woken,
 }
 
@@ -296,9 +298,10 @@ impl Channel {
     }
 
     /// Whether the client has taken nothing of what waits for it for as long as `patience`. To be asked from time to time: the
-    /// time counts from the first question that finds nothing taken since the one before.
+    /// time counts from the first question that finds nothing taken since the one before. Never so without a socket: whose client
+    /// may be between two requests has bounds of its own.
     pub fn is_stuck(&self, now: Tick, patience: Tick) -> bool {
-        self.state.lock().backlog.is_stuck(now, patience)
+        !matches!(self.outlet, Outlet::Woken) && self.state.lock().backlog.is_stuck(now, patience)
     }
 
     /// Writes as much as the socket takes at once, if nothing waits before it; returns how many bytes that was. If it was any,

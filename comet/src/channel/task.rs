@@ -131,7 +131,7 @@ impl Channel {
 }
 
 impl State {
-    fn wake_later(&mut self, cx: &Context<'_>) {
+    pub(super) fn wake_later(&mut self, cx: &Context<'_>) {
         if !self
             .waker
             .as_ref()

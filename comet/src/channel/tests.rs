@@ -5,6 +5,7 @@ mod policies;
 mod sealed;
 mod support;
 mod turns;
+mod woken;
 
 use std::task::Context;
 

@@ -8,7 +8,7 @@ use common::{
     tls::PairFiles,
 };
 
-use super::{Balancers, Config, Limits, Protocol, Tcp, WebSocket};
+use super::{Balancers, Config, Limits, Protocol, Subscription, Tcp, WebSocket};
 use crate::{balancers, transport::http::origins::Origins};
 
 impl Validate for Config {
@@ -16,6 +16,7 @@ impl Validate for Config {
         self.tcp.validate(checks);
         self.websocket.validate(checks);
         self.validate_tls(checks);
+        self.subscription.validate(checks);
         self.protocol.validate(checks);
         addresses("flash.policyBind", &self.flash.policy_bind, checks);
         let connections = self.flash.max_connections;
@@ -157,6 +158,22 @@ impl WebSocket {
         checks.range("websocket.maxHeaders", self.max_headers, 8..=1024);
         checks.range("websocket.maxMessage", self.max_message, 16..=64 << 20);
         checks.duration("websocket.idle", self.idle, secs(1)..=secs(3600));
+    }
+}
+
+impl Subscription {
+    fn validate(&self, checks: &mut Checks) {
+        checks.range("subscription.sessions", self.sessions, 1..=10_000_000);
+        checks.duration("subscription.hold", self.hold, millis(10)..=secs(3600));
+        checks.duration("subscription.idle", self.idle, millis(100)..=secs(3600));
+        checks.duration(
+            "subscription.heartbeat",
+            self.heartbeat,
+            millis(10)..=secs(3600),
+        );
+        checks.duration("subscription.retry", self.retry, millis(1)..=secs(3600));
+        checks.range("subscription.replay", self.replay, 0..=1 << 20);
+        checks.range("subscription.replayBytes", self.replay_bytes, 0..=1 << 30);
     }
 }
 

@@ -7,8 +7,8 @@ use common::{
 };
 
 use super::{
-    Balancers, Bucket, Drain, Env, Flash, Limits, Logic, Protocol, Push, RpcClient, RpcServer, Tcp,
-    Tls, WebSocket, Whitelist,
+    Balancers, Bucket, Drain, Env, Flash, Limits, Logic, Protocol, Push, RpcClient, RpcServer,
+    Subscription, Tcp, Tls, WebSocket, Whitelist,
 };
 use crate::channel::FullPolicy;
 
@@ -73,6 +73,21 @@ impl Default for Flash {
             policy_open: false,
             policy_bind: vec![":843".to_owned()],
             max_connections: 1024,
+        }
+    }
+}
+
+impl Default for Subscription {
+    fn default() -> Self {
+        Self {
+            open: true,
+            sessions: 65_536,
+            hold: Human::secs(30),
+            idle: Human::secs(60),
+            heartbeat: Human::secs(25),
+            retry: Human::secs(3),
+            replay: 128,
+            replay_bytes: 64 << 10,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
@@ -33,40 +34,88 @@ pub(super) async fn greet(
     intake: &mut Intake,
     login: Login,
 ) -> Result<Arc<Session>, Farewell> {
+    let (auth, reply) = {
+        let asking = pin!(async {
+            let (auth, token) = read_auth(gateway, channel, intake).await?;
+            let reply = ask(gateway, channel, &login, token).await?;
+            Ok::<_, Farewell>((auth, reply))
+        });
+        in_time(gateway, &login, asking).await?
+    };
+    enter(gateway, channel, &login, auth, reply).await
+}
+
+/// The same for a token that did not come in a frame; the Auth is answered as if it had been of this header.
+pub(super) async fn log_in(
+    gateway: &Gateway,
+    channel: &Arc<Channel>,
+    login: &Login,
+    auth: Header,
+    token: Bytes,
+) -> Result<Arc<Session>, Farewell> {
+    let reply = {
+        let asking = pin!(ask(gateway, channel, login, token));
+        in_time(gateway, login, asking).await?
+    };
+    enter(gateway, channel, login, auth, reply).await
+}
+
+/// Asks logic whose token this is.
+async fn ask(
+    gateway: &Gateway,
+    channel: &Channel,
+    login: &Login,
+    token: Bytes,
+) -> Result<ConnectReply, Farewell> {
+    // Now, not at accept: of two logins with one key, the later one wins, whichever connection was opened first.
+    channel.identify(gateway.next_connection_id());
     let Login {
         door,
         client,
         cookie,
-        deadline,
+        ..
     } = login;
-    let asking = async {
-        let (auth, token) = read_auth(gateway, channel, intake).await?;
-        // Now, not at accept: of two logins with one key, the later one wins, whichever connection was opened first.
-        channel.identify(gateway.next_connection_id());
-        let answer = gateway
-            .logic
-            .connect(channel.id(), door, client, &cookie, token)
-            .await;
-        let reply = answer.map_err(|error| refuse(&error))?;
-        Ok::<_, Farewell>((auth, reply))
-    };
-    let asking = timeout_at(deadline, asking);
+    let answer = gateway
+        .logic
+        .connect(channel.id(), *door, *client, cookie, token)
+        .await;
+    answer.map_err(|error| refuse(&error))
+}
+
+/// Keeps the login's deadline, and ends it when this comet stops. The future stays where it is, and is gone before the
+/// next step: it is large.
+async fn in_time<T>(
+    gateway: &Gateway,
+    login: &Login,
+    asking: Pin<&mut impl Future<Output = Result<T, Farewell>>>,
+) -> Result<T, Farewell> {
+    let asking = timeout_at(login.deadline, asking);
     let asked = gateway.stopping.run_until_cancelled(asking).await;
-    let (auth, reply) = asked
+    asked
         .ok_or_else(|| gateway.drain.farewell())?
-        .map_err(|_| CloseReason::HandshakeTimeout)??;
+        .map_err(|_| CloseReason::HandshakeTimeout)?
+}
+
+/// Registers whom logic knows.
+async fn enter(
+    gateway: &Gateway,
+    channel: &Arc<Channel>,
+    login: &Login,
+    auth: Header,
+    reply: ConnectReply,
+) -> Result<Arc<Session>, Farewell> {
     let session = Arc::new(Session {
         mid: reply.mid,
         key: reply.key.as_str().into(),
         id: channel.id(),
-        door,
-        client,
+        door: login.door,
+        client: login.client,
         platform: reply.platform.as_str().into(),
         renew_at: AtomicU32::default(),
     });
     if gateway.channels.whitelist.has(session.mid, &session.key) {
         // From the deadline, so that the future of each login need not hold the time of its beginning.
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = login.deadline.saturating_duration_since(Instant::now());
         let ago = gateway
             .protocol
             .handshake_timeout

@@ -9,6 +9,7 @@
 //! - `greeting`: up to AuthReply, under one absolute deadline
 //! - `online`: the one loop; `meter`: how much its client may send
 //! - `farewell`: telling the client why, and closing without cutting that off
+//! - [`subscription`]: the same for sessions that live on HTTP requests
 
 mod arrival;
 mod farewell;
@@ -16,6 +17,7 @@ mod greeting;
 mod meter;
 mod online;
 mod secure;
+pub mod subscription;
 
 use std::{
     io::{self, ErrorKind, Read as _},

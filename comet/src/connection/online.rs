@@ -51,16 +51,16 @@ pub(super) struct Online {
 }
 
 /// A client's side of the conversation: what it asks, and who answers.
-struct Talk {
-    gateway: Arc<Gateway>,
-    channel: Arc<Channel>,
-    session: Arc<Session>,
+pub(super) struct Talk {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) channel: Arc<Channel>,
+    pub(super) session: Arc<Session>,
     /// Made with the first message for the application.
     upstream: Option<Upstream>,
 }
 
 /// Why the parsing of what came has stopped.
-enum Stop {
+pub(super) enum Stop {
     /// Nothing whole is left.
     Drained,
     /// As many answers are owed as may be.
@@ -82,16 +82,6 @@ impl Online {
         intake: Intake,
         presence: Presence,
     ) -> Self {
-        gateway.addresses.enter(session.client.ip());
-        let renew_at = next_renewal(&gateway);
-        session.renew_at.store(renew_at.0, Ordering::Relaxed);
-        // The list may have changed since the login, after whoever changed it had looked at this bucket.
-        whitelist::tell(&gateway, &session, &channel);
-        if gateway.stopping.is_cancelled() {
-            // The bucket may have dismissed its connections before this one joined.
-            let farewell = gateway.drain.farewell();
-            channel.close(&farewell, CloseWhen::AfterQueue);
-        }
         Self {
             is_stalled: intake.has_rest(),
             intake,
@@ -99,12 +89,7 @@ impl Online {
             waiting: None,
             meter: Meter::default(),
             is_pausing: false,
-            talk: Talk {
-                upstream: None,
-                gateway,
-                channel,
-                session,
-            },
+            talk: Talk::begin(gateway, channel, session),
         }
     }
 
@@ -119,20 +104,8 @@ impl Online {
     /// Takes the connection out of its bucket and of logic, and says farewell to its client.
     pub(super) async fn end(self) {
         let Self { talk, presence, .. } = self;
-        let Talk {
-            gateway,
-            channel,
-            session,
-            ..
-        } = talk;
-        let inbox = &gateway.buckets.of(&session.key).control;
-        // A bucket that has ended needs no goodbye.
-        drop(inbox.send(Control::Leave(identity(&session))).await);
-        gateway.addresses.leave(session.client.ip());
-        if channel.closing() != Some(CloseReason::Replaced { same_mid: true }) {
-            gateway.goodbyes.say(session);
-        }
-        super::end(&gateway, &channel).await;
+        talk.leave().await;
+        super::end(&talk.gateway, &talk.channel).await;
         drop(presence);
     }
 
@@ -210,6 +183,56 @@ impl Online {
 }
 
 impl Talk {
+    /// With a client that is in its bucket.
+    pub(super) fn begin(
+        gateway: Arc<Gateway>,
+        channel: Arc<Channel>,
+        session: Arc<Session>,
+    ) -> Self {
+        gateway.addresses.enter(session.client.ip());
+        let renew_at = next_renewal(&gateway);
+        session.renew_at.store(renew_at.0, Ordering::Relaxed);
+        // The list may have changed since the login, after whoever changed it had looked at this bucket.
+        whitelist::tell(&gateway, &session, &channel);
+        if gateway.stopping.is_cancelled() {
+            // The bucket may have dismissed its connections before this one joined.
+            let farewell = gateway.drain.farewell();
+            channel.close(&farewell, CloseWhen::AfterQueue);
+        }
+        Self {
+            upstream: None,
+            gateway,
+            channel,
+            session,
+        }
+    }
+
+    /// Takes the connection out of its bucket and of logic.
+    pub(super) async fn leave(&self) {
+        let Self {
+            gateway,
+            channel,
+            session,
+            ..
+        } = self;
+        let inbox = &gateway.buckets.of(&session.key).control;
+        // A bucket that has ended needs no goodbye.
+        drop(inbox.send(Control::Leave(identity(session))).await);
+        gateway.addresses.leave(session.client.ip());
+        if channel.closing() != Some(CloseReason::Replaced { same_mid: true }) {
+            gateway.goodbyes.say(Arc::clone(session));
+        }
+    }
+
+    /// Notes a sign of life, and tells logic of it from time to time.
+    pub(super) fn live(&self) {
+        let now = self.gateway.channels.clock.now();
+        self.channel.hear(now);
+        if now.0 >= self.session.renew_at.load(Ordering::Relaxed) {
+            renew(&self.gateway, &self.session);
+        }
+    }
+
     /// Takes what came, until nothing whole is left or something has to wait.
     fn parse(&mut self, parsing: &mut Parsing<'_>, meter: &mut Meter) -> Stop {
         let mut answers = Answers::default();
@@ -246,9 +269,19 @@ impl Talk {
     }
 
     fn on_event(&mut self, event: &Event<'_>, answers: &mut Answers) -> Result<(), Stop> {
-        let Some((header, body)) = control(event, answers).map_err(Stop::Close)? else {
-            return Ok(());
-        };
+        match control(event, answers).map_err(Stop::Close)? {
+            Some((header, body)) => self.on_proto(header, body, answers),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what the client asks for.
+    pub(super) fn on_proto(
+        &mut self,
+        header: Header,
+        body: &[u8],
+        answers: &mut Answers,
+    ) -> Result<(), Stop> {
         self.gateway.metrics.protos_in(header.op).inc();
         let bytes = body.len();
         self.channel.note(&Step::Read { header, bytes });
@@ -291,15 +324,11 @@ impl Talk {
     }
 
     fn heartbeat(&mut self, header: Header, answers: &mut Answers) {
-        let now = self.gateway.channels.clock.now();
-        self.channel.hear(now);
+        self.live();
         let online = i32::try_from(self.channel.room_online()).unwrap_or(i32::MAX);
         let reply = header.reply(op::HEARTBEAT_REPLY);
         self.gateway.metrics.protos_out(reply.op).inc();
         answers.proto(self.channel.door(), reply, &online.to_be_bytes());
-        if now.0 >= self.session.renew_at.load(Ordering::Relaxed) {
-            renew(&self.gateway, &self.session);
-        }
     }
 
     fn receive(&mut self, header: Header, body: &[u8]) {
@@ -324,7 +353,10 @@ impl Talk {
             .map_err(|full| Stop::Inbox(full.into_inner()))
     }
 
-    fn wait_for_bucket(&self, control: Control) -> BoxFuture<'static, Result<(), Farewell>> {
+    pub(super) fn wait_for_bucket(
+        &self,
+        control: Control,
+    ) -> BoxFuture<'static, Result<(), Farewell>> {
         let inbox = self.gateway.buckets.of(&self.session.key).control.clone();
         Box::pin(async move {
             let sent = inbox.send(control).await;

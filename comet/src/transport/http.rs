@@ -1,10 +1,11 @@
-//! HTTP on one connection, until it is upgraded to WebSocket or ends.
+//! HTTP on one connection, until it is upgraded to WebSocket or ends. Long-poll and Server-Sent Events are plain requests.
 //!
 //! hyper speaks HTTP/1 and is gone, with its buffers, before the WebSocket begins: what is left of it are the bytes that
 //! came behind the handshake.
 
 pub mod origins;
 mod patient;
+pub mod subscribe;
 mod upgrade;
 mod visit;
 
@@ -22,10 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::upgrade::{PATH, Refusal};
+pub use self::upgrade::{PATH, Refusal, cookie};
 use self::{
     origins::Origins,
     patient::Patient,
+    subscribe::Subscribe,
     visit::{Visit, Visitor},
 };
 use super::stream::Stream;
@@ -54,6 +56,8 @@ const MAX_DISCARDED: u64 = 64 * 1024;
 pub struct Door {
     /// What is served on every path but [`PATH`].
     pub pages: Router,
+    /// Who answers on [`PATH`] where no WebSocket is asked for, if anyone does.
+    pub subscribe: Option<Subscribe>,
     /// What a client may ask for.
     pub limits: HttpLimits,
     /// Whose pages may connect.

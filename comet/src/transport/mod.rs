@@ -20,6 +20,10 @@ pub enum Door {
     TcpTls,
     /// As [`Self::WebSocket`], behind TLS.
     Wss,
+    /// JSON in answers to long polls.
+    Poll,
+    /// JSON in Server-Sent Events.
+    Sse,
 }
 
 impl Door {
@@ -30,6 +34,8 @@ impl Door {
             Self::WebSocket => "websocket",
             Self::TcpTls => "tcp_tls",
             Self::Wss => "wss",
+            Self::Poll => "poll",
+            Self::Sse => "sse",
         }
     }
 
@@ -39,6 +45,8 @@ impl Door {
         match self {
             Self::Tcp | Self::TcpTls => Self::TcpTls,
             Self::WebSocket | Self::Wss => Self::Wss,
+            // Sessions, whatever their requests come over.
+            Self::Poll | Self::Sse => self,
         }
     }
 
@@ -47,7 +55,7 @@ impl Door {
         matches!(self, Self::WebSocket | Self::Wss)
     }
 
-    /// The bytes of a frame for this door.
+    /// The bytes of a frame for this door. Those that send JSON make it of the protos.
     pub fn bytes(self, frame: &Frame) -> &[u8] {
         if self.is_websocket() {
             frame.websocket()
@@ -56,7 +64,7 @@ impl Door {
         }
     }
 
-    /// Appends one proto as this door sends it.
+    /// Appends one proto as this door has it.
     pub fn encode(self, header: Header, body: &[u8], out: &mut Vec<u8>) {
         if self.is_websocket() {
             frame::put_websocket_header(out, HEADER_LEN + body.len());

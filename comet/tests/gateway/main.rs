@@ -22,6 +22,7 @@ mod origins;
 mod register;
 mod shutdown;
 mod slow_logic;
+mod subscription;
 mod support;
 mod tls;
 mod tokens;

@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: both services on free ports; [`process`]: the program itself
 //! - [`client`]: a goim client; [`wire`]: its bytes on either door
+//! - [`subscription`]: clients of long-poll and Server-Sent Events
 //! - [`script`]: programs in other languages
 //! - [`http`]: pushes over goim's HTTP API; [`grpc`]: pushes over goim's and this project's gRPC
 //! - [`metrics`]: what a monitor shows
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod process;
 pub mod script;
 pub mod server;
+pub mod subscription;
 pub mod wire;
 
 use std::time::Duration;

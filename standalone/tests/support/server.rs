@@ -15,7 +15,7 @@ use super::{Client, Door, until, within};
 /// A running server; it ends with the test.
 pub struct Server {
     pub standalone: Standalone,
-    _end: DropGuard,
+    end: DropGuard,
 }
 
 impl Server {
@@ -31,13 +31,17 @@ impl Server {
         let shutdown = CancellationToken::new();
         let end = shutdown.clone().drop_guard();
         let standalone = Standalone::start(config, shutdown).await.unwrap();
-        let server = Self {
-            standalone,
-            _end: end,
-        };
+        let server = Self { standalone, end };
         let readiness = server.standalone.comet.readiness();
         until("comet is registered", || readiness.report().is_ok()).await;
         server
+    }
+
+    /// Stops it, and waits for its end.
+    pub async fn stop(self) {
+        let Self { standalone, end } = self;
+        drop(end);
+        standalone.join().await;
     }
 
     /// Where clients of a door connect to.

@@ -39,6 +39,7 @@ async fn visit(limits: HttpLimits, first: Duration) -> Client {
         pages: Router::new()
             .route("/", get(|| async { "a page" }))
             .route("/large", get(|| async { vec![b'x'; 32 << 20] })),
+        subscribe: None,
         limits,
         origins: Origins::parse(&["https://app.example.com".to_owned()]).unwrap(),
         admit: Arc::new(|_: &HeaderMap, client| Ok(Admitted::is(client))),

@@ -144,8 +144,8 @@ fn refusal(error: &Error) -> Refusal {
     }
 }
 
-/// As text, since that is what logic takes; what is not UTF-8 in it is replaced.
-fn cookie(headers: &HeaderMap) -> String {
+/// The `Cookie` header as text, since that is what logic takes; what is not UTF-8 in it is replaced.
+pub fn cookie(headers: &HeaderMap) -> String {
     headers
         .get(header::COOKIE)
         .map(|cookie| String::from_utf8_lossy(cookie.as_bytes()).into_owned())

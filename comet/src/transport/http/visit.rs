@@ -3,6 +3,7 @@
 use std::{convert::Infallible, future::ready, net::SocketAddr, pin::Pin, time::Duration};
 
 use axum::{body::Body, extract::ConnectInfo, response::IntoResponse as _};
+use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode};
 use hyper::{
     body::{Body as _, Incoming},
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::{
-    Admitted, Door,
+    Admitted, Door, subscribe,
     upgrade::{self, PATH, Refusal},
 };
 
@@ -84,11 +85,15 @@ impl<'a> Service<Request<Incoming>> for Visitor<'a> {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.visit.count();
+        let door = self.door;
         if request.uri().path() == PATH {
-            return Box::pin(ready(Ok(self.upgrade(&request))));
+            let serve = door.subscribe.as_ref();
+            return match serve.filter(|_| subscribe::is_subscription(&request)) {
+                Some(serve) => Box::pin(subscribe::answer(door, serve, request, self.peer).map(Ok)),
+                None => Box::pin(ready(Ok(self.upgrade(&request)))),
+            };
         }
         request.extensions_mut().insert(ConnectInfo(self.peer));
-        let door = self.door;
         Box::pin(async move {
             let Ok(response) = door.pages.clone().oneshot(request).await;
             Ok(explain(response, door))
