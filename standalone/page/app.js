@@ -6,6 +6,7 @@
  */
 
 import { GoimClient } from "/goim.js";
+import { EventStream, LongPoll } from "/transports.js";
 
 const MAX_ROWS = 200;
 const MAX_TEXT = 2_000;
@@ -15,6 +16,9 @@ const TOTALS_EVERY_S = 5;
 const PUSH_EXPECTED_MS = 10_000;
 /** Above this many messages a second a screen reader is not told of each. */
 const MAX_SPOKEN_RATE = 3;
+
+/** What the client connects with, by the choice in the form. */
+const TRANSPORTS = { websocket: globalThis.WebSocket, sse: EventStream, poll: LongPoll };
 
 const $ = (id) => document.getElementById(id);
 
@@ -65,7 +69,7 @@ function onSubmit(handle) {
 
 function prefill() {
   const query = new URLSearchParams(location.search);
-  for (const id of ["mid", "room", "key", "accepts", "target", "operation", "text"]) {
+  for (const id of ["mid", "room", "key", "accepts", "transport", "target", "operation", "text"]) {
     if (query.has(id)) $(id).value = query.get(id);
   }
   if (query.get("auto") === "1") $("login").requestSubmit();
@@ -77,6 +81,7 @@ function logIn() {
   client?.close();
   client = new GoimClient({
     url: socketUrl(),
+    WebSocket: TRANSPORTS[$("transport").value],
     heartbeat: HEARTBEAT_MS,
     token: {
       mid: Number($("mid").value),

@@ -1,5 +1,5 @@
 /**
- * A goim client for browsers: one file, no dependency.
+ * A goim client for browsers: one file, no dependency. `transports.js` beside it is for where no WebSocket gets through.
  *
  *     import { GoimClient } from "./goim.js";
  *
@@ -58,7 +58,7 @@ const MAX_ADVISED_DELAY = 86_400_000;
  * - `stableAfter`: a connection that was authenticated for this long starts the back-off anew when it is lost.
  * - `finalReasons`: reasons of a disconnect (operation 6) after which the client does not reconnect.
  * - `maxFrame`: the largest frame accepted, in bytes.
- * - `WebSocket`: the class to connect with.
+ * - `WebSocket`: the class to connect with: the browser's own, or one of `transports.js`.
  */
 export const DEFAULTS = Object.freeze({
   heartbeat: 30_000,

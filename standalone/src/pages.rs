@@ -17,7 +17,7 @@ use logic_stub::LogicStub;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:";
 
 /// The files of the page: path, type, content.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -37,6 +37,11 @@ const FILES: [(&str, &str, &str); 5] = [
         "/goim.js",
         "text/javascript; charset=utf-8",
         include_str!("../page/goim.js"),
+    ),
+    (
+        "/transports.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../page/transports.js"),
     ),
     (
         "/icon.svg",

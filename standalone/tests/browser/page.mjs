@@ -1,8 +1,9 @@
 // The demo page in a real browser: `node page.mjs <base-url> <control-dir>`.
 //
 // Logs in, pushes by room, key, member and to all through the form, changes and leaves its room, changes operations,
-// survives a restart of the server, and fits a phone. For the restart it writes the file `restart` into the control
-// directory; whoever runs the server restarts it and writes `restarted`. Exits 0, or 1 with what went wrong.
+// switches to Server-Sent Events and long-poll and does the same there, survives a restart of the server, and fits a phone.
+// For the restart it writes the file `restart` into the control directory; whoever runs the server restarts it and writes
+// `restarted`. Exits 0, or 1 with what went wrong.
 //
 // `playwright-core` is found by NODE_PATH or in node_modules beside this file, the browser by CHROMIUM.
 
@@ -56,19 +57,33 @@ async function run() {
   await step("leave the room", () => leaveRoom(page));
   await step("sub and unsub", () => subAndUnsub(page));
   await step("a second page is counted and gets what the room gets", () => secondPage(page));
+  const others = {};
+  for (const transport of ["sse", "poll"]) {
+    others[transport] = await step(`switch to ${transport}, and the same again`, () => otherTransport(transport));
+  }
   await step("the server restarts, the page comes back", () => restart(page));
   await step("a push arrives in the room of before the restart", () => pushArrives(page, "room"));
-  await step("a newer login with the key ends this session", () => replaced(page));
+  for (const [transport, other] of Object.entries(others)) {
+    await step(`the page by ${transport} has come back, too`, () => cameBack(other, transport));
+  }
+  tolerated = null;
+  await step("a newer login with the key ends this session", () => replaced(page, "7001", "page-key"));
+  for (const [transport, other] of Object.entries(others)) {
+    await step(`a newer login ends the session by ${transport}`, () => replaced(other, "7010", `page-${transport}`));
+    await step(`switch from ${transport} to WebSocket`, () => switchTo(other, "websocket"));
+  }
   await step("no overflow on a phone", phone);
 }
 
 async function step(name, action) {
+  let result;
   try {
-    await action();
+    result = await action();
   } catch (error) {
     throw new Error(`${name}: ${error.message}`);
   }
   console.log(`ok: ${name}`);
+  return result;
 }
 
 async function open(viewport, url) {
@@ -192,8 +207,49 @@ async function secondPage(page) {
   await hasText(page, "#online", "1");
 }
 
+/** All that a page does, by another way than WebSocket, which it begins with. */
+async function otherTransport(transport) {
+  const query = new URLSearchParams({ mid: "7010", room: `live://${transport}`, key: `page-${transport}`, auto: "1" });
+  const page = await open({ width: 1280, height: 900 }, `${base}/?${query}`);
+  await inState(page, "connected");
+  await switchTo(page, transport);
+  await hasText(page, "#online", "1");
+  for (const target of ["room", "keys", "mids", "all"]) await pushArrives(page, target);
+  await page.fill("#new-room", `live://${transport}-2`);
+  await page.click("#change-room-button");
+  await hasText(page, "#session-room", `live://${transport}-2`);
+  await pushArrives(page, "room");
+  await page.fill("#ops", "1002");
+  await page.click("#sub");
+  await hasText(page, "#session-accepts", "1000, 1001, 1002");
+  await pushArrives(page, "keys", "1002");
+  return page;
+}
+
+/** Logs out, and in again by the way that is chosen; what the browser then asks for tells whether it is that. */
+async function switchTo(page, transport) {
+  await page.click("#logout");
+  await inState(page, "idle");
+  await page.selectOption("#transport", transport);
+  const asking =
+    transport === "websocket"
+      ? page.waitForEvent("websocket").then(() => "websocket")
+      : page.waitForRequest((request) => request.url().includes("/sub?")).then((request) => request.resourceType());
+  const [kind] = await Promise.all([asking, page.click("#connect")]);
+  const wanted = { websocket: "websocket", sse: "eventsource", poll: "fetch" }[transport];
+  if (kind !== wanted) throw new Error(`the page asks by ${kind}, not ${wanted}`);
+  await inState(page, "connected");
+}
+
+async function cameBack(page, transport) {
+  await inState(page, "connected", RESTART_MS);
+  await hasText(page, "#session-room", `live://${transport}-2`);
+  await pushArrives(page, "room");
+}
+
 async function restart(page) {
-  tolerated = /net::ERR_|WebSocket connection to/;
+  // Nobody is let in while the server ends, and a session of before the restart is unknown after it.
+  tolerated = /net::ERR_|WebSocket connection to|status of (404|503)/;
   rmSync(join(control, "restarted"), { force: true });
   writeFileSync(join(control, "restart"), "");
   await inState(page, "reconnecting");
@@ -205,11 +261,10 @@ async function restart(page) {
   await inState(page, "connected", RESTART_MS);
   await hasText(page, "#session-room", "live://other");
   await hasText(page, "#online", "1");
-  tolerated = null;
 }
 
-async function replaced(page) {
-  const newer = await open({ width: 800, height: 800 }, `${base}/?mid=7001&key=page-key&auto=1`);
+async function replaced(page, mid, key) {
+  const newer = await open({ width: 800, height: 800 }, `${base}/?mid=${mid}&key=${key}&auto=1`);
   await inState(newer, "connected");
   await inState(page, "closed");
   await hasText(page, "#state-text", "Closed: replaced");
