@@ -65,6 +65,18 @@ fn what_is_dropped_for_those_who_do_not_read_is_told() {
 }
 
 #[test]
+fn every_door_gets_every_message() {
+    for door in ["tcp", "websocket", "sse", "poll"] {
+        let args = format!("--warmup 0.1 --seconds 0.5 room --connections 50 --door {door}");
+        let Some(row) = bench(&args.split(' ').collect::<Vec<_>>()) else {
+            return;
+        };
+        assert_eq!(row.faults(), 0, "{row:?}");
+        assert!(row.received >= 50 && row.received == row.offered, "{row:?}");
+    }
+}
+
+#[test]
 fn a_soak_ends_with_what_it_began_with() {
     let args = "soak --minutes 0.0834 --staying 40 --coming 10 --stopped 4";
     let args: Vec<_> = args.split(' ').collect();

@@ -249,6 +249,9 @@ impl Connection {
             op::DISCONNECT_REPLY => counts.stats.disconnects += 1,
             _ => counts.stats.strays += 1,
         })?;
+        if let Some(request) = self.walk.take_request() {
+            self.send(&request)?;
+        }
         if beats > 0 {
             self.answered(beats, now, counts)?;
         }

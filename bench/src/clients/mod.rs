@@ -65,7 +65,7 @@ impl Doors {
     fn place(&mut self, door: Door) -> &mut Option<SocketAddr> {
         match door {
             Door::Tcp => &mut self.tcp,
-            Door::Websocket => &mut self.websocket,
+            Door::Websocket | Door::Sse | Door::Poll => &mut self.websocket,
             Door::TcpTls => &mut self.tcp_tls,
             Door::Wss => &mut self.wss,
         }

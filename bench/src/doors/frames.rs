@@ -55,7 +55,8 @@ impl Mark {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
+    /// Reads what a body begins with.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let place = u64::from_be_bytes(*bytes.first_chunk()?);
         let sent = u64::from_be_bytes(*bytes.get(8..)?.first_chunk()?);
         Some(Self {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use tokio::time::{Instant, sleep};
 
 use super::{Bench, Row, millis};
@@ -19,6 +20,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Measures the heartbeats of `count` connections.
 pub async fn run(bench: &Bench, door: Door, count: u32) -> anyhow::Result<Row> {
+    ensure!(
+        door.beats(),
+        "clients of the {} door send no heartbeats",
+        door.name()
+    );
     bench.open(0, count, door, 1).await?;
     let beat = |on| {
         bench.fleet.tell(Task::Beat {

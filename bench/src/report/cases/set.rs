@@ -35,6 +35,7 @@ pub fn all() -> Vec<Case> {
     growth(&mut cases);
     keys(&mut cases);
     sessions(&mut cases);
+    over_http(&mut cases);
     hardships(&mut cases);
     by_hand(&mut cases);
     cases
@@ -114,7 +115,7 @@ fn fanouts(cases: &mut Vec<Case>, connections: u32, limit: f64, door: Door) {
         (Door::Tcp, false) => ["", "11.6", "10.8"],
         (Door::Websocket, true) => ["", "7.7", ""],
         (Door::Websocket, false) => ["", "14.0", ""],
-        (Door::TcpTls | Door::Wss, _) => [""; 3],
+        (Door::TcpTls | Door::Wss | Door::Sse | Door::Poll, _) => [""; 3],
     };
     let (eight, many) = if small { (2.0, 0.5) } else { (3.0, 0.8) };
     let one = [Target::OfLimit(1.25)];
@@ -322,6 +323,18 @@ fn secured(cases: &mut Vec<Case>) {
     cases.push(case("idle-wss", idle, "", &targets));
     let room = Work::Rooms(pushes(1000, Door::Wss, 8), 1);
     cases.push(case("room-8-wss-1000", room, "", &[Target::NoFault]));
+}
+
+/// The doors of those who have nothing but HTTP. goim's comet has neither.
+fn over_http(cases: &mut Vec<Case>) {
+    for door in [Door::Sse, Door::Poll] {
+        let name = door.name().to_lowercase();
+        let room = Work::Rooms(pushes(1000, door, 8), 1);
+        cases.push(case(format!("room-8-{name}-1000"), room, "", &[]));
+        cases.push(case(format!("logins-{name}"), Work::Logins(door), "", &[]));
+        let idle = Work::Idle(door);
+        cases.push(case(format!("idle-{name}"), idle, "", &[Target::NoFault]));
+    }
 }
 
 fn hardships(cases: &mut Vec<Case>) {
