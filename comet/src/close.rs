@@ -15,6 +15,8 @@ pub enum CloseReason {
     PeerClosed,
     /// The socket failed: reset, or not writable any more.
     SocketError,
+    /// It broke TLS, which said so itself with an alert.
+    TlsViolation,
     /// The same key logged in again.
     Replaced {
         /// At this comet as the same user, so that logic has only one session, the new one.
@@ -60,6 +62,7 @@ impl CloseReason {
         match self {
             Self::PeerClosed => "peer_closed",
             Self::SocketError => "socket_error",
+            Self::TlsViolation => "tls_violation",
             Self::Replaced { .. } => "replaced",
             Self::Kicked => "kicked",
             Self::Slow => "slow",
@@ -83,7 +86,7 @@ impl CloseReason {
     /// The close code for a WebSocket client.
     pub fn close_code(self) -> u16 {
         match self {
-            Self::PeerClosed | Self::SocketError => 1000,
+            Self::PeerClosed | Self::SocketError | Self::TlsViolation => 1000,
             Self::GoingAway => 1001,
             Self::Malformed => 1007,
             Self::AuthRefused | Self::GreetingFlood | Self::BadRoom | Self::TooManyAccepts => 1008,
@@ -102,7 +105,12 @@ impl CloseReason {
 
     /// Whether there is someone left to tell.
     pub(crate) fn can_be_told(self) -> bool {
-        !matches!(self, Self::PeerClosed | Self::SocketError)
+        !matches!(self, Self::PeerClosed) && self.can_be_written_to()
+    }
+
+    /// Whether anything that is written may still arrive.
+    fn can_be_written_to(self) -> bool {
+        !matches!(self, Self::SocketError | Self::TlsViolation)
     }
 
     /// What a person reads of it.
@@ -110,6 +118,7 @@ impl CloseReason {
         match self {
             Self::PeerClosed => "closed by the client",
             Self::SocketError => "the connection failed",
+            Self::TlsViolation => "a violation of TLS",
             Self::Replaced { .. } => "the same key logged in again",
             Self::Kicked => "closed by the service",
             Self::Slow => "messages were not read fast enough",
@@ -218,7 +227,7 @@ impl Farewell {
             }
             header.encode(body.as_bytes(), &mut bytes);
         }
-        if door.is_websocket() && self.reason != CloseReason::SocketError {
+        if door.is_websocket() && self.reason.can_be_written_to() {
             let code = self.code.unwrap_or(self.reason.close_code());
             bytes.extend(websocket::close_frame(code, self.words()));
         }

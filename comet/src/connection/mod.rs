@@ -252,8 +252,11 @@ fn read<R>(
     match came {
         Ok(0) => Err(CloseReason::PeerClosed),
         Ok(count) => Ok(Some(intake.feed(&mut fresh[..count], handle))),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(_) => Err(CloseReason::SocketError),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => Ok(None),
+            ErrorKind::InvalidData => Err(CloseReason::TlsViolation),
+            _ => Err(CloseReason::SocketError),
+        },
     }
 }
 

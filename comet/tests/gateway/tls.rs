@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use common::config::Human;
 use protocol::{
+    HEADER_LEN, Header,
     grpc::goim::{
         comet::{BroadcastRoomReq, comet_client::CometClient},
         protocol::Proto,
@@ -105,6 +106,18 @@ async fn online(door: Door, stream: TlsStream<TcpStream>, key: &str) -> Client {
     client
 }
 
+/// The frame of a login.
+fn auth(key: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let header = Header {
+        ver: 1,
+        op: op::AUTH,
+        seq: 1,
+    };
+    header.encode(crate::client::token(key, "").as_bytes(), &mut frame);
+    frame
+}
+
 #[tokio::test]
 async fn old_and_new_versions_are_spoken_and_the_old_one_can_be_forbidden() {
     let logic = FakeLogic::start();
@@ -163,13 +176,7 @@ async fn the_login_may_come_with_the_handshake() {
     let stream = connect(&gateway, Door::Wss, Wanted::default()).await;
     let address = stream.get_ref().0.local_addr().unwrap();
     let mut client = Client::over(Door::Wss, Box::new(stream), address);
-    let mut auth = Vec::new();
-    protocol::Header {
-        ver: 1,
-        op: op::AUTH,
-        seq: 1,
-    }
-    .encode(crate::client::token("early", "").as_bytes(), &mut auth);
+    let auth = auth("early");
     let request =
         b"GET /sub HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -290,6 +297,31 @@ async fn plain_text_at_a_door_behind_tls_ends_with_an_alert() {
     }
     let metrics = gateway.comet.metrics();
     until(|| metrics.tls_handshakes("not_tls").get() == 2).await;
+}
+
+#[tokio::test]
+async fn a_record_that_is_none_ends_a_session_with_a_reason_of_its_own() {
+    let logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let auth = auth("odd");
+    for (n, versions) in [(1, OLD), (2, NEW)] {
+        let wanted = Wanted {
+            versions,
+            ..Wanted::default()
+        };
+        let mut stream = connect(&gateway, Door::TcpTls, wanted).await;
+        stream.write_all(&auth).await.unwrap();
+        let mut reply = [0; HEADER_LEN];
+        within(stream.read_exact(&mut reply)).await.unwrap();
+        // Nobody has the key to have sealed this.
+        let record = [&[23, 3, 3, 0, 40][..], &[7; 40]].concat();
+        let socket = stream.get_mut().0;
+        socket.write_all(&record).await.unwrap();
+        let mut told = Vec::new();
+        within(socket.read_to_end(&mut told)).await.unwrap();
+        let metrics = gateway.comet.metrics();
+        until(|| metrics.closes("tls_violation").get() == n).await;
+    }
 }
 
 #[tokio::test]
