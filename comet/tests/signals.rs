@@ -36,6 +36,16 @@ fn a_closed_log_does_not_keep_it_from_ending() {
     assert!(comet.wait().unwrap().success());
 }
 
+#[test]
+fn sighup_ends_nothing_where_there_is_no_terminal() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_comet"));
+    let mut comet = listening(command.stdin(Stdio::null()));
+    send("HUP", &comet);
+    send("TERM", &comet);
+    // Ended by the first signal it would have no code.
+    assert_eq!(comet.wait().unwrap().code(), Some(0));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn it_takes_as_many_files_as_it_may() {
@@ -79,7 +89,8 @@ fn sighup_has_the_certificates_read_again() {
     for (key, end) in [("certFile", "pem"), ("privateFile", "key")] {
         command.args(["--set", &format!("websocket.{key}={}", file(end).display())]);
     }
-    let mut comet = command.stderr(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut comet = command.spawn().unwrap();
     let mut log = BufReader::new(comet.stderr.take().unwrap()).lines();
     let mut says = |words: &str| assert!(log.any(|line| line.unwrap().contains(words)), "{words}");
     says("comet listens");

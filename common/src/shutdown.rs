@@ -1,6 +1,6 @@
-//! The signals that end a process.
+//! The signals that end a process, and the one that does not.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 const EXIT_CODE: i32 = 130;
 
 /// A token that SIGINT or SIGTERM cancels. A second signal ends the process at once, with code 130.
+///
+/// SIGHUP ends nothing, whether or not there are files that it has read again; but a process that was started from a terminal
+/// ends with that terminal, of which SIGHUP tells it.
 ///
 /// The signals are caught from the moment this returns. Must be called within a tokio runtime. Should the system refuse
 /// to hand signals over, that is logged, the token is never cancelled, and a signal ends the process the system's way.
@@ -41,6 +44,8 @@ async fn watch(mut signals: Signals, token: CancellationToken) {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+    has_terminal: bool,
 }
 
 impl Signals {
@@ -48,6 +53,8 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            has_terminal: io::stdin().is_terminal(),
         })
     }
 
@@ -55,6 +62,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv(), if self.has_terminal => "SIGHUP",
         }
     }
 }
