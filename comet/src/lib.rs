@@ -6,7 +6,8 @@
 //! in by a [`transport`]; [`connection`] joins that with a [`session`] and a channel.
 //!
 //! - [`server`]: one comet, started and ended; [`config`]: what can be set; `certificates`: those of its doors
-//! - [`gateway`]: what all connections share; [`gate`]: who may come in; [`balancers`]: who says who a client is
+//! - [`gateway`]: what all connections share; [`gate`]: who may come in; [`balancers`]: who says who a client is; [`networks`]:
+//!   sets of addresses
 //! - [`transport`]: bytes to protos and back, one module a door
 //! - [`session`]: what a connection may do next, without I/O
 //! - [`connection`]: the life of a connection
@@ -34,6 +35,7 @@ mod grpc;
 pub mod logic;
 pub mod metrics;
 mod monitor;
+pub mod networks;
 pub mod operation;
 pub mod push;
 pub mod room;

@@ -17,7 +17,6 @@ pub mod tally;
 
 use std::{hash::BuildHasher as _, sync::Arc};
 
-use ipnet::IpNet;
 use protocol::{Frame, Header, RoomId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +33,7 @@ use crate::{
     config,
     logic::Session,
     metrics::Metrics,
+    networks::Networks,
     room::{Room, Rooms},
 };
 
@@ -107,7 +107,7 @@ pub enum Whom {
     /// These connections, by key and id, and no successors of them.
     Connections(Vec<(String, u64)>),
     /// Everyone who came from one of these networks.
-    Networks(Arc<[IpNet]>),
+    Networks(Arc<Networks>),
 }
 
 /// What became of a kick.

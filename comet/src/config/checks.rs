@@ -9,7 +9,7 @@ use common::{
 };
 
 use super::{Balancers, Config, Limits, Protocol, Subscription, Tcp, WebSocket};
-use crate::{balancers, transport::http::origins::Origins};
+use crate::{networks, transport::http::origins::Origins};
 
 impl Validate for Config {
     fn validate(&self, checks: &mut Checks) {
@@ -229,7 +229,7 @@ impl Balancers {
             checks.that(
                 "balancers.addresses",
                 text,
-                balancers::network(text).is_some(),
+                networks::network(text).is_some(),
                 "an address or a network: 10.0.0.1, 10.0.0.0/8, 2001:db8::/32",
             );
         }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ipnet::IpNet;
 use protocol::{
     grpc::comet::v1::{Cause, Comeback, Connection, KickReply, KickRequest, kick_request::Target},
     op::MAX_KICK_REASON,
@@ -12,9 +11,9 @@ use tonic::Status;
 
 use super::Pusher;
 use crate::{
-    balancers,
     bucket::{Bucket, Control, Kicked, Whom},
     close::{Advice, CloseReason, Farewell},
+    networks::{self, Networks},
 };
 
 /// The longest time over which clients can be told to come back.
@@ -86,10 +85,11 @@ impl Pusher {
     fn by_address(&self, networks: &[String]) -> Result<Vec<(&Bucket, Whom)>, Status> {
         self.check_count("addresses", networks.len())?;
         let network = |text: &String| {
-            balancers::network(text)
+            networks::network(text)
                 .ok_or_else(|| Status::invalid_argument(format!("addresses: {text:?} is none")))
         };
-        let networks: Arc<[IpNet]> = networks.iter().map(network).collect::<Result<_, _>>()?;
+        let networks: Networks = networks.iter().map(network).collect::<Result<_, _>>()?;
+        let networks = Arc::new(networks);
         let buckets = self.gateway.buckets.all().iter();
         let parts = buckets.map(|bucket| (bucket, Whom::Networks(Arc::clone(&networks))));
         Ok(parts.collect())

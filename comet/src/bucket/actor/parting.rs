@@ -33,10 +33,7 @@ impl Actor {
             }
             Whom::Room(room) => connections = self.members.in_room(&room).map(identity).collect(),
             Whom::Networks(networks) => {
-                let is_meant = |member: &&Member| {
-                    let ip = member.session.client.ip();
-                    networks.iter().any(|network| network.contains(&ip))
-                };
+                let is_meant = |member: &&Member| networks.contain(member.session.client.ip());
                 connections = self.members.all().filter(is_meant).map(identity).collect();
             }
         }
