@@ -1,6 +1,6 @@
 //! Logins that do not come to an end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comet::transport::Door as Counted;
 use common::config::Human;
@@ -106,11 +106,20 @@ async fn two_thousand_of_them_do_not_keep_a_client_from_logging_in() {
     until(|| open() == KINDS.len() * EACH).await;
     let mut healthy = Vec::new();
     for (nth, door) in (1..).zip(DOORS) {
-        let started = std::time::Instant::now();
-        healthy.push(gateway.online(door, &format!("healthy {door:?}"), "").await);
-        println!("{door:?}: logged in after {:?}", started.elapsed());
+        // The best of some: this is about what the others hold up, not about a busy machine.
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let started = Instant::now();
+            let client = gateway.online(door, &format!("healthy {door:?}"), "").await;
+            best = best.min(started.elapsed());
+            healthy.push(client);
+        }
+        println!("{door:?}: logged in after {best:?}");
+        assert!(best < Duration::from_secs(1), "{door:?}: {best:?}");
+        // The newest has replaced the others.
+        until(|| open() == KINDS.len() * EACH + nth).await;
         // All the others are still there, and none of them is in.
-        assert_eq!(open(), KINDS.len() * EACH + nth);
+        assert_eq!(metrics.closes("handshake_timeout").get(), 0);
     }
-    assert_eq!(COUNTED.map(|door| metrics.logins(door).get()), [1; 4]);
+    assert_eq!(COUNTED.map(|door| metrics.logins(door).get()), [5; 4]);
 }
