@@ -195,6 +195,7 @@ impl Builder {
             let server = &config.http_server;
             bind("httpServer", &server.addr, server.callers())?
         };
+        warn_of_open_tokens(&config, http_addr);
         let monitor = Monitor::bind(&config.monitor)?;
         let sessions = match (sessions, config.store_place()?) {
             (Some(sessions), _) => sessions,
@@ -314,6 +315,13 @@ fn bind(
     let listener = listen::bind(addr, &ListenOptions::default())?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
+}
+
+/// The push API has no TLS of its own.
+fn warn_of_open_tokens(config: &Config, addr: SocketAddr) {
+    if !config.http_server.token_file.is_empty() && !addr.ip().to_canonical().is_loopback() {
+        tracing::warn!(%addr, "httpServer: tokens come in the clear here; let a proxy with TLS stand before it");
+    }
 }
 
 fn redis(config: &Config, place: Place, clock: Clock) -> Result<Arc<dyn Sessions>, StoreError> {
