@@ -231,6 +231,35 @@ async fn logins_of_sessions_are_new_connections_by_their_rates() {
 }
 
 #[tokio::test]
+async fn scripts_are_for_pages_that_are_known_and_bring_no_cookies_of_others() {
+    let page = "Referer: https://a.example/page\r\n";
+    for (origins, form, page, expected) in [
+        ("*", "&cb=x", "", Some("")),
+        ("*", "", "", Some("user=1")),
+        ("https://a.example", "&cb=x", "", None),
+        ("https://a.example", "&callback=x", "", None),
+        ("https://a.example", "&cb=x", page, Some("user=1")),
+        ("https://a.example", "", "", Some("user=1")),
+    ] {
+        let mut logic = FakeLogic::start();
+        let mut config = config(&[logic.addr]);
+        config.websocket.origins = vec![origins.to_owned()];
+        let gateway = Gateway::start(&config).await;
+        let addr = gateway.comet.http_addrs()[0];
+        let query = format!("{}{form}", login("script"));
+        let lines = format!("Cookie: user=1\r\n{page}");
+        let (status, ..) = get(addr, &query, &lines).await;
+        match expected {
+            None => assert_eq!(status, 403, "{form}"),
+            Some(cookie) => {
+                assert_eq!(status, 200, "{form}");
+                assert_eq!(logic.told_connect().await.cookie, cookie, "{form}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_says_too_much_is_refused_for_the_rest_of_the_second() {
     for (label, operations, bytes) in [("operations", 5, 0), ("bytes", 0, 80)] {
         let logic = FakeLogic::start();
@@ -257,8 +286,22 @@ async fn a_session_that_says_too_much_is_refused_for_the_rest_of_the_second() {
         assert!(head.contains("\r\nretry-after: 1\r\n"), "{head}");
         assert!(body.contains("too_fast"), "{body}");
         assert!(gateway.comet.metrics().throttled(label).get() > 0);
-        // What it has said is answered, and later it may go on.
-        let answers = poll(addr, &format!("s={session}&ack=1")).await;
+        // Polls are requests as others are.
+        if operations > 0 {
+            let again = format!("s={session}&ack=0");
+            within(async { while get(addr, &again, "").await.0 != 429 {} }).await;
+        }
+        // Later it may go on, and what it has said is answered.
+        let next = format!("s={session}&ack=1");
+        let body = within(async {
+            loop {
+                if let (200, _, body) = get(addr, &next, "").await {
+                    return body;
+                }
+            }
+        })
+        .await;
+        let answers: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(answers["messages"].as_array().unwrap().len(), taken);
         within(async { while post(addr, &beat, "").await.0 != 200 {} }).await;
     }

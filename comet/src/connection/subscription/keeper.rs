@@ -124,12 +124,20 @@ impl Keeper {
 
     async fn take(&mut self, visit: Visit) {
         match visit {
-            Visit::Poll { ack, reply } => self.poll(ack, reply),
+            Visit::Poll { ack, reply } => {
+                if let Some(reply) = self.measured(0, reply) {
+                    self.poll(ack, reply);
+                }
+            }
             Visit::Once { reply } => {
                 let hold = self.shared.limits.hold.get();
                 self.attach(Attached::Once(reply), hold);
             }
-            Visit::Stream { after, reply } => self.stream(after, reply),
+            Visit::Stream { after, reply } => {
+                if let Some(reply) = self.measured(0, reply) {
+                    self.stream(after, reply);
+                }
+            }
             Visit::Send {
                 header,
                 body,
@@ -149,11 +157,9 @@ impl Keeper {
             drop(reply.send(Err(Rejection::RingFull)));
             return;
         }
-        if self.rests_until.is_some_and(|end| Instant::now() < end) {
-            drop(reply.send(Err(Rejection::TooFast)));
+        let Some(reply) = self.measured(body.len(), reply) else {
             return;
-        }
-        self.measure(body.len());
+        };
         self.talk.live();
         let mut answers = Answers::default();
         let done = self.talk.on_proto(header, body, &mut answers);
@@ -174,8 +180,12 @@ impl Keeper {
         drop(reply.send(outcome));
     }
 
-    /// Counts what the client has sent; after too much of it the rest of the second is its.
-    fn measure(&mut self, body: usize) {
+    /// Counts a request, with so many bytes of a body; after too many, those of the rest of the second are refused.
+    fn measured(&mut self, body: usize, reply: Reply) -> Option<Reply> {
+        if self.rests_until.is_some_and(|end| Instant::now() < end) {
+            drop(reply.send(Err(Rejection::TooFast)));
+            return None;
+        }
         let gateway = &self.talk.gateway;
         let now = gateway.channels.clock.now();
         let bytes = HEADER_LEN + body;
@@ -183,6 +193,7 @@ impl Keeper {
             gateway.metrics.throttled(reason).inc();
             self.rests_until = Some(Instant::now() + rest);
         }
+        Some(reply)
     }
 
     /// Attaches a request in the place of the one before, until something comes, for so long at most.

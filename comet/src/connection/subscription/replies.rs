@@ -17,9 +17,12 @@ use super::{
 };
 use crate::{
     close::{CloseReason, Farewell},
-    transport::http::subscribe::{
-        event,
-        json::{self as answers, Message, Verdict},
+    transport::http::{
+        Refusal,
+        subscribe::{
+            event,
+            json::{self as answers, Message, Verdict},
+        },
     },
 };
 
@@ -53,6 +56,17 @@ impl Subscriptions {
         self.refused(StatusCode::BAD_REQUEST, BAD_REQUEST, words, &Form::Json)
     }
 
+    /// Refuses to answer with a script, which every page can read.
+    pub(super) fn untold(&self) -> Response<Body> {
+        let words = "this server answers with scripts only where the request names its page: by Referer or Sec-Fetch-Site";
+        self.refused(
+            StatusCode::FORBIDDEN,
+            Refusal::Origin.label(),
+            words,
+            &Form::Json,
+        )
+    }
+
     pub(super) fn refused(
         &self,
         status: StatusCode,
@@ -81,7 +95,7 @@ impl Subscriptions {
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response
             }
-            Rejection::Full | Rejection::Limit(_) if is_stream => {
+            Rejection::Full | Rejection::Limit(_) | Rejection::TooFast if is_stream => {
                 let (_, reason, words) = rejection.refusal();
                 self.gateway.metrics.http_refusals(reason).inc();
                 self.last_words(&json!({ "reason": reason, "message": words }))

@@ -23,7 +23,10 @@ use crate::{
     connection::Login,
     transport::{
         Door,
-        http::{self as http_door, subscribe},
+        http::{
+            self as http_door,
+            subscribe::{self, Page},
+        },
     },
 };
 
@@ -68,6 +71,14 @@ impl Subscriptions {
             Err(error) => return self.bad_request(&error.to_string()),
         };
         let form = query.form.clone();
+        let mut cookie = http_door::cookie(&parts.headers);
+        if form != Form::Json {
+            match parts.extensions.get() {
+                Some(Page::Known) => {}
+                Some(Page::Any) => cookie = String::new(),
+                Some(Page::Untold) | None => return self.untold(),
+            }
+        }
         let is_stream = form == Form::Json && subscribe::wants_events(&parts.headers);
         let manner = match query.session {
             _ if is_stream => Manner::Stream,
@@ -80,7 +91,7 @@ impl Subscriptions {
             query,
             manner,
             last_event: last_event.filter(|_| is_stream),
-            cookie: http_door::cookie(&parts.headers),
+            cookie,
             client,
         };
         let outcome = self.ask(asked).await;

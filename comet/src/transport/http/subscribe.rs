@@ -18,13 +18,14 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use protocol::query::Form;
 
+pub use self::cors::Page;
 use self::json::Verdict;
 use super::{Door, Refusal};
 
 /// Where the session and the number of the last event that a browser has got are.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Answers the requests to [`super::PATH`] that do not ask for WebSocket.
+/// Answers the requests to [`super::PATH`] that do not ask for WebSocket. Each has its [`Page`] among its extensions.
 pub type Subscribe =
     Arc<dyn Fn(Request<Incoming>, SocketAddr) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
@@ -50,10 +51,10 @@ pub(super) fn is_subscription<B>(request: &Request<B>) -> bool {
 pub(super) async fn answer(
     door: &Door,
     subscribe: &Subscribe,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Response<Body> {
-    let Some(leave) = cors::judge(&door.origins, request.headers()) else {
+    let Some((leave, page)) = cors::judge(&door.origins, request.headers()) else {
         (door.on_refused)(Refusal::Origin);
         let (status, words) = (StatusCode::FORBIDDEN, Refusal::Origin.to_string());
         return Verdict::refused(status, Refusal::Origin.label(), words).into_response(&Form::Json);
@@ -61,6 +62,7 @@ pub(super) async fn answer(
     let mut response = if request.method() == Method::OPTIONS {
         cors::preflight()
     } else {
+        request.extensions_mut().insert(page);
         subscribe(request, peer).await
     };
     leave.mark(&mut response);

@@ -1,4 +1,5 @@
-//! What browsers are told of pages of other sites (CORS): whether these may ask, and read the answer.
+//! What browsers are told of pages of other sites (CORS): whether these may ask, and read the answer; and of whom the request of a
+//! script, whose answer every page can read, is taken.
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -22,25 +23,41 @@ pub(super) struct Leave {
     with_credentials: bool,
 }
 
-/// Judges whether whoever asks may; if not, there is none. Programs that are no browsers name no origin, and may.
-pub(super) fn judge(origins: &Origins, headers: &HeaderMap) -> Option<Leave> {
+/// What is known of the page that asks. A script's answer can be read by whichever page has it run, so what is given as one has
+/// to look at this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// It is one of those that may ask.
+    Known,
+    /// Every page may ask: what a browser sends by itself, its cookies, says nothing of the page.
+    Any,
+    /// Nothing tells which it is, nor that there is one.
+    Untold,
+}
+
+/// Judges whether whoever asks may, and what is known of it; if it may not, there is none. Programs that are no browsers name no
+/// origin, and may.
+pub(super) fn judge(origins: &Origins, headers: &HeaderMap) -> Option<(Leave, Page)> {
     let Some(origin) = headers.get(header::ORIGIN) else {
-        return is_without_origin(origins, headers).then_some(Leave {
+        let leave = Leave {
             origin: None,
             with_credentials: false,
-        });
+        };
+        return without_origin(origins, headers).map(|page| (leave, page));
     };
     if origins.has_all() {
-        return Some(Leave {
+        let leave = Leave {
             origin: Some(HeaderValue::from_static("*")),
             with_credentials: false,
-        });
+        };
+        return Some((leave, Page::Any));
     }
-    origins.allow(headers).then(|| Leave {
+    let leave = || Leave {
         origin: Some(origin.clone()),
         // Any page can make itself one whose origin is not told.
         with_credentials: origin != "null",
-    })
+    };
+    origins.allow(headers).then(|| (leave(), Page::Known))
 }
 
 impl Leave {
@@ -74,17 +91,21 @@ pub(super) fn preflight() -> Response<Body> {
     response
 }
 
-/// Whether a request without an origin may come from where it does: a browser names none with a script, and where a page asks
-/// its own host.
-fn is_without_origin(origins: &Origins, headers: &HeaderMap) -> bool {
+/// What is known of a page that names no origin, if it may ask: a browser names none with a script, and where a page asks its own
+/// host.
+fn without_origin(origins: &Origins, headers: &HeaderMap) -> Option<Page> {
+    if origins.has_all() {
+        return Some(Page::Any);
+    }
     let site = headers.get(SEC_FETCH_SITE);
-    if origins.has_all() || site.is_some_and(|site| site == "same-origin" || site == "none") {
-        return true;
+    if site.is_some_and(|site| site == "same-origin" || site == "none") {
+        return Some(Page::Known);
     }
-    match headers.get(header::REFERER) {
-        Some(page) => origins.has(origin_of(page.as_bytes())),
-        None => site.is_none(),
-    }
+    let Some(page) = headers.get(header::REFERER) else {
+        return site.is_none().then_some(Page::Untold);
+    };
+    let may = origins.has(origin_of(page.as_bytes()));
+    may.then_some(Page::Known)
 }
 
 /// The origin of a page's address: scheme and authority.

@@ -148,13 +148,19 @@ impl Verdict {
     }
 }
 
-/// An answer of this JSON.
+/// An answer of this JSON. A script has the status 200, whatever it says: browsers do not run others.
 pub fn respond(status: StatusCode, form: &Form, json: Vec<u8>) -> Response<Body> {
-    let (kind, body) = match form {
-        Form::Json => ("application/json", json),
-        Form::Assign(name) => (SCRIPT, script(&[name.as_str(), "="], json, "")),
+    let (status, kind, body) = match form {
+        Form::Json => (status, "application/json", json),
+        Form::Assign(name) => {
+            let body = script(&[name.as_str(), "="], json, "");
+            (StatusCode::OK, SCRIPT, body)
+        }
         // What comes first makes nothing else of the name than a script's, whatever a browser takes the answer for.
-        Form::Call(name) => (SCRIPT, script(&["/**/", name.as_str(), "("], json, ");")),
+        Form::Call(name) => {
+            let body = script(&["/**/", name.as_str(), "("], json, ");");
+            (StatusCode::OK, SCRIPT, body)
+        }
     };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),

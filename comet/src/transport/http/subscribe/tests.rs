@@ -136,12 +136,13 @@ async fn an_answer_is_json_or_a_script() {
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(bytes, body);
     }
-    let refused = Verdict::refused(StatusCode::FORBIDDEN, "auth_refused", "no");
-    assert_eq!(refused.code, -403);
-    assert_eq!(
-        refused.into_response(&Form::Json).status(),
-        StatusCode::FORBIDDEN
-    );
+    let refused = || Verdict::refused(StatusCode::FORBIDDEN, "auth_refused", "no");
+    assert_eq!(refused().code, -403);
+    let status = |form| refused().into_response(&form).status();
+    assert_eq!(status(Form::Json), StatusCode::FORBIDDEN);
+    // A browser runs it only so.
+    assert_eq!(status(Form::Assign("x".into())), StatusCode::OK);
+    assert_eq!(status(Form::Call("f".into())), StatusCode::OK);
     assert_eq!(
         Verdict::taken().into_response(&Form::Json).status(),
         StatusCode::OK
@@ -182,7 +183,8 @@ fn events_are_blocks_of_lines() {
 /// What a browser is told of an answer: of which origin pages may read it, and whether with cookies.
 fn told(origins: &Origins, lines: &[Line]) -> Option<(String, bool)> {
     let mut response = Response::new(Body::empty());
-    cors::judge(origins, &headers(lines))?.mark(&mut response);
+    let (leave, _) = cors::judge(origins, &headers(lines))?;
+    leave.mark(&mut response);
     let headers = response.headers();
     assert_eq!(headers[header::VARY], "Origin");
     let origin = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
@@ -238,7 +240,17 @@ fn pages_of_a_list_ask_with_cookies() {
 #[test]
 fn what_names_no_origin_is_judged_by_where_it_comes_from() {
     let some = list(&["https://a.example"]);
-    let may = |lines: &[Line]| cors::judge(&some, &headers(lines)).is_some();
+    let page = |lines: &[Line]| Some(cors::judge(&some, &headers(lines))?.1);
+    assert_eq!(page(&[]), Some(Page::Untold));
+    let may = |lines: &[Line]| match page(lines) {
+        None => false,
+        known => {
+            assert_eq!(known, Some(Page::Known));
+            true
+        }
+    };
+    let any = cors::judge(&Origins::default(), &headers(&[])).unwrap().1;
+    assert_eq!(any, Page::Any);
     let cross = ("sec-fetch-site", "cross-site");
     assert!(may(&[cross, ("referer", "https://a.example/page?x=1")]));
     assert!(may(&[("referer", "https://a.example")]));
