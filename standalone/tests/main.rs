@@ -13,6 +13,7 @@
 //! - [`monitor`]: health and metrics of both; [`whitelist`]: users whose every step is noted
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`goims_peers`]: goim's services on the other side
+//! - [`monitoring`]: the alerts and the dashboard of deploy/
 //! - [`support`]: servers, clients and pushers for all of them
 
 #![allow(
@@ -35,6 +36,7 @@ mod kicks;
 mod lanes;
 mod memory;
 mod monitor;
+mod monitoring;
 mod mutual;
 mod operations;
 mod order;

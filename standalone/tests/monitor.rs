@@ -21,7 +21,7 @@ use crate::support::{
 const BURST: u64 = 64;
 
 /// Kind and labels.
-type Described = (String, BTreeSet<String>);
+pub type Described = (String, BTreeSet<String>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_is_described_and_every_described_one_is_there() {
@@ -175,7 +175,7 @@ fn monitors(server: &Server) -> [SocketAddr; 2] {
 }
 
 /// The rows `| `name` | kind | `label`, `label` | ...` of docs/operations.md.
-fn described() -> BTreeMap<String, Described> {
+pub fn described() -> BTreeMap<String, Described> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
     let document = fs::read_to_string(path).unwrap();
     let mut described = BTreeMap::new();
