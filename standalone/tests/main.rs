@@ -13,7 +13,7 @@
 //! - [`monitor`]: health and metrics of both; [`whitelist`]: users whose every step is noted
 //! - [`foreign`], [`binary`]: clients of other languages, the page, the program itself
 //! - [`goims_peers`]: goim's services on the other side
-//! - [`monitoring`]: the alerts and the dashboard of deploy/
+//! - [`deploy`]: the manifests; [`monitoring`]: the alerts and the dashboard
 //! - [`support`]: servers, clients and pushers for all of them
 
 #![allow(
@@ -24,6 +24,7 @@
 
 mod binary;
 mod browsers;
+mod deploy;
 mod drains;
 mod events;
 mod foreign;
