@@ -208,6 +208,7 @@ def pod(name, spec, objects):
         check(":" in container["image"], f"{name}: the image {container['image']} has no tag")
         for mount in container.get("volumeMounts", []):
             check(mount["name"] in volumes, f"{name}: there is no volume {mount['name']}")
+        mounts = tuple(f"{mount['mountPath']}/" for mount in container.get("volumeMounts", []))
         names = {port["name"] for port in container["ports"]}
         for probe in (container[key] for key in container if key.endswith("Probe")):
             if "httpGet" in probe:
@@ -216,6 +217,8 @@ def pod(name, spec, objects):
         for variable in container.get("env", []):
             for reference in re.findall(r"\$\((\w+)\)", variable.get("value", "")):
                 check(reference in before, f"{name}: {reference} is not set before {variable['name']}")
+            value = variable.get("value", "")
+            check(not value.startswith("/") or value.startswith(mounts), f"{name}: nothing is mounted for {value}")
             before.add(variable["name"])
 
 
