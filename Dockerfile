@@ -22,8 +22,10 @@ RUN for member in protocol common comet logic-stub standalone bench; do mkdir $m
     && for main in protocol/build.rs comet/src/main.rs logic-stub/src/main.rs standalone/src/main.rs bench/src/main.rs; do \
          echo 'fn main() {}' > $main || exit 1; \
        done \
+    && mkdir protocol/benches comet/benches && touch protocol/benches/counts.rs comet/benches/counts.rs \
     && cargo build --locked --profile dist -p comet -p logic-stub -p standalone \
-    && cargo clean --profile dist -p protocol -p common -p comet -p logic-stub -p standalone
+    && cargo clean --profile dist -p protocol -p common -p comet -p logic-stub -p standalone \
+    && rm -r protocol/benches comet/benches
 
 COPY protocol protocol
 COPY common common
