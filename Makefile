@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 
-.PHONY: run test lint test-tools test-deploy fmt bench bench-check bench-reference
+.PHONY: run test lint test-tools test-deploy chaos fmt bench bench-check bench-reference
 
 run:
 	$(CARGO) run --release
@@ -23,6 +23,10 @@ test-tools:
 # docker-compose.yml on a Docker engine: every push, and a kill -9 of each service.
 test-deploy:
 	./scripts/test-deploy
+
+# Kills, cuts off and restarts everything under load, and writes into docs/operations.md what that costs: some eight minutes.
+chaos: test-tools
+	. target/test-tools/env && $(CARGO) test -p standalone --test cluster chaos -- --ignored --nocapture
 
 fmt:
 	$(CARGO) fmt --all

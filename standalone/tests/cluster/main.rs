@@ -6,6 +6,7 @@
 //!
 //! # Layout
 //!
+//! - [`chaos`]: all faults, one after the other, with thousands of clients; by hand, `make chaos`
 //! - [`pushes`]: without faults; [`comets`], [`logics`], [`redis`], [`partition`]: with those of one part
 //! - [`harness`]: the processes, the ways between them, pushers and clients
 
@@ -15,6 +16,7 @@
     reason = "all of it is test code, and what is public here is so for the modules beside it"
 )]
 
+mod chaos;
 mod comets;
 mod harness;
 mod logics;

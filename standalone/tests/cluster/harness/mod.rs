@@ -56,6 +56,8 @@ pub struct Plan {
     pub comet: Option<Way>,
     /// Further settings of the comets.
     pub settings: Vec<String>,
+    /// And of the logic-stubs.
+    pub logic_settings: Vec<String>,
 }
 
 impl Cluster {
@@ -84,7 +86,7 @@ impl Cluster {
             None => cluster.redis.addr,
         };
         for index in 0..2 {
-            let logic = Program::logic(index, store, &cluster.log).await;
+            let logic = Program::logic(index, store, &plan.logic_settings, &cluster.log).await;
             cluster.logics.push(logic);
         }
         let direct: Vec<SocketAddr> = cluster.logics.iter().map(|logic| logic.at.grpc).collect();

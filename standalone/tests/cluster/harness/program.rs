@@ -26,6 +26,9 @@ pub struct Log {
 /// Lines of a log that are shown: the last ones, which tell why a test failed.
 const SHOWN: usize = 300;
 
+/// Longest time for an end in order: a comet's drain.
+const END: Duration = Duration::from_mins(2);
+
 /// Where a program listens. A comet has no HTTP API and a logic-stub no doors; there it is port 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Listens {
@@ -75,15 +78,21 @@ impl Program {
         Self::start(Kind::Comet, format!("comet-{index}"), settings, log).await
     }
 
-    /// A logic-stub whose sessions are in this Redis.
-    pub async fn logic(index: usize, redis: SocketAddr, log: &Arc<Log>) -> Self {
-        let settings = vec![
+    /// A logic-stub whose sessions are in this Redis. With `further` settings.
+    pub async fn logic(
+        index: usize,
+        redis: SocketAddr,
+        further: &[String],
+        log: &Arc<Log>,
+    ) -> Self {
+        let mut settings = vec![
             format!("redis.url=redis://{redis}"),
             format!("sessions.lease={}ms", LEASE.as_millis()),
             "redis.roomCounts=200ms".to_owned(),
             "lanes.retry=1m".to_owned(),
             "lanes.report=20s".to_owned(),
         ];
+        settings.extend_from_slice(further);
         Self::start(Kind::Logic, format!("logic-{index}"), settings, log).await
     }
 
@@ -101,7 +110,19 @@ impl Program {
         self.child.kill().await.unwrap();
     }
 
-    /// Stops the process without ending it, or lets it go on.
+    /// Asks it to end, and waits until it has.
+    pub async fn end(&mut self) {
+        self.signal("TERM").await;
+        let ended = tokio::time::timeout(END, self.child.wait()).await;
+        assert!(ended.expect("its end").unwrap().success());
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Sends it a signal.
     pub async fn signal(&self, signal: &str) {
         self.log
             .put("test", &format!("sends {signal} to {}", self.name));

@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::Member;
 use crate::support::{http, until, within};
 
+/// Where its messages go.
+const PATH: &str = "/goim/push/room?operation=1000&type=live&room=1";
+
 /// goim's answer to a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -140,7 +143,12 @@ async fn push(
             _ = ticks.tick() => {}
         }
         let body = format!("#{name} {number}");
-        let outcome = within(&body, one(&mut connection, addr, &body)).await;
+        let pushing = push_once(&mut connection, addr, PATH, &body);
+        let outcome = match within(&body, pushing).await {
+            None => Outcome::Unanswered,
+            Some(Answer { code: 0, .. }) => Outcome::Taken,
+            Some(Answer { message, .. }) => Outcome::Refused(message),
+        };
         if outcome == Outcome::Unanswered {
             connection = None;
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -149,27 +157,27 @@ async fn push(
     }
 }
 
-async fn one(connection: &mut Option<TcpStream>, addr: SocketAddr, body: &str) -> Outcome {
+/// Pushes over the connection, or a new one. None if it broke before the answer.
+pub async fn push_once(
+    connection: &mut Option<TcpStream>,
+    addr: SocketAddr,
+    path: &str,
+    body: &str,
+) -> Option<Answer> {
     if connection.is_none() {
         *connection = TcpStream::connect(addr).await.ok();
     }
-    let Some(stream) = connection else {
-        return Outcome::Unanswered;
-    };
+    let stream = connection.as_mut()?;
     let request = format!(
-        "POST /goim/push/room?operation=1000&type=live&room=1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
         body.len(),
     );
-    if stream.write_all(request.as_bytes()).await.is_err() {
-        return Outcome::Unanswered;
-    }
-    let Some(answer) = answer(stream).await else {
-        return Outcome::Unanswered;
-    };
-    match answer["code"].as_i64().unwrap() {
-        0 => Outcome::Taken,
-        _ => Outcome::Refused(answer["message"].as_str().unwrap().to_owned()),
-    }
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let answer = answer(stream).await?;
+    Some(Answer {
+        code: answer["code"].as_i64().unwrap(),
+        message: answer["message"].as_str().unwrap().to_owned(),
+    })
 }
 
 /// The answer, which comes whole and alone; none if the connection ends before.

@@ -1,6 +1,6 @@
 //! A way from one process to another that can be slow, or lead nowhere.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{fs, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -21,6 +21,8 @@ pub struct Way {
 struct State {
     target: Option<SocketAddr>,
     is_open: bool,
+    /// For the connections of this process alone it is not open; for those of all, if there is none.
+    closed_to: Option<u32>,
     /// How often it was cut.
     cuts: u64,
     delay: Duration,
@@ -34,6 +36,7 @@ impl Way {
         let state = Arc::new(watch::Sender::new(State {
             target: None,
             is_open: true,
+            closed_to: None,
             cuts: 0,
             delay: Duration::ZERO,
         }));
@@ -59,8 +62,18 @@ impl Way {
     /// From now on nothing passes and nobody is told. The connections that are on it never pass anything again, as behind a
     /// router that was replaced; new ones wait.
     pub fn cut(&self) {
+        self.cut_for(None);
+    }
+
+    /// The same for the connections of one process alone.
+    pub fn cut_from(&self, process: u32) {
+        self.cut_for(Some(process));
+    }
+
+    fn cut_for(&self, process: Option<u32>) {
         self.state.send_modify(|state| {
             state.is_open = false;
+            state.closed_to = process;
             state.cuts += 1;
         });
     }
@@ -76,6 +89,37 @@ impl Way {
     }
 }
 
+impl State {
+    /// Whether it is open for a connection from there.
+    fn lets(&self, peer: SocketAddr) -> bool {
+        self.is_open
+            || self
+                .closed_to
+                .is_some_and(|process| !has_socket(process, peer))
+    }
+}
+
+/// Whether a process has the socket with this address of its own (Linux).
+fn has_socket(process: u32, local: SocketAddr) -> bool {
+    let port = format!(":{:04X}", local.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let inode = table.lines().find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let is_it = columns.get(1).is_some_and(|own| own.ends_with(&port));
+        is_it.then(|| columns[9].to_owned())
+    });
+    let Some(inode) = inode else {
+        return false;
+    };
+    let socket = format!("socket:[{inode}]");
+    let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    let leads_to_it =
+        |file: fs::DirEntry| fs::read_link(file.path()).is_ok_and(|to| to == Path::new(&socket));
+    files.flatten().any(leads_to_it)
+}
+
 impl Drop for Way {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -83,7 +127,10 @@ impl Drop for Way {
 }
 
 async fn connection(near: TcpStream, mut state: watch::Receiver<State>) {
-    let found = state.wait_for(|state| state.is_open && state.target.is_some());
+    let Ok(peer) = near.peer_addr() else {
+        return;
+    };
+    let found = state.wait_for(|state| state.lets(peer) && state.target.is_some());
     let Ok(State {
         target: Some(target),
         cuts,
@@ -107,7 +154,8 @@ async fn connection(near: TcpStream, mut state: watch::Receiver<State>) {
     let mut watched = state.clone();
     let was_cut = async {
         // Without the value, which is a lock.
-        watched.wait_for(|state| state.cuts != cuts).await.is_ok()
+        let is_cut = |state: &State| state.cuts != cuts && !state.lets(peer);
+        watched.wait_for(is_cut).await.is_ok()
     };
     tokio::select! {
         _ = &mut both => {}
