@@ -58,6 +58,12 @@ impl Comet {
             &self.info.hostname
         }
     }
+
+    /// Whether its lane has lost it since it last said that it lives: it may be dead.
+    pub fn is_suspect(&self) -> bool {
+        let failed = self.lane.as_ref().and_then(|lane| lane.failed());
+        failed.is_some_and(|failed| failed > self.renewed)
+    }
 }
 
 impl Comets {

@@ -3,6 +3,7 @@
 mod auth;
 mod checks;
 mod defaults;
+mod queue;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -13,7 +14,10 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use self::auth::{Auth, AuthMode, Claims};
+pub use self::{
+    auth::{Auth, AuthMode, Claims},
+    queue::{Queue, QueueMode},
+};
 use crate::sessions::{
     memory::Limits,
     redis::{Place, PlaceError, Waits},
@@ -66,6 +70,8 @@ pub struct Config {
     pub rpc_client: RpcClient,
     /// What waits for comets, and how it goes to them.
     pub lanes: Lanes,
+    /// What waits for the lanes, and survives this process.
+    pub queue: Queue,
     /// How connections are closed.
     pub kick: Kick,
     /// Where pushers call.
@@ -296,13 +302,16 @@ pub struct Kick {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Redis {
-    /// `redis://host:port/db` or, for a cluster, `redis+cluster://host:port,host:port`; with `user:password@` before the first
-    /// host. Empty: what goim's `addr` says; if that is empty too, sessions are kept in memory.
+    /// `redis://host:port/db`; for a cluster, `redis+cluster://host:port,host:port`; for a master with sentinels,
+    /// `redis+sentinel://host:port,host:port/master/db`; each with `user:password@` before the first host. Empty: what goim's
+    /// `addr` says; if that is empty too, sessions are kept in memory.
     pub url: String,
     /// goim's `host:port`.
     pub addr: String,
     /// goim's password for `addr`.
     pub auth: String,
+    /// The password that sentinels themselves ask for.
+    pub sentinel_auth: String,
     /// Longest time for a connection to come about. Redis is near: goim has 200 ms.
     pub dial_timeout: Human,
     /// Longest time for an answer. Redis forks for its snapshots and may be silent for some 100 ms; a comet waits for 3 s.
@@ -380,13 +389,18 @@ impl Config {
     /// Where sessions are kept: nowhere but in memory, if neither address is set.
     pub fn store_place(&self) -> Result<Option<Place>, PlaceError> {
         let Redis {
-            url, addr, auth, ..
+            url,
+            addr,
+            auth,
+            sentinel_auth,
+            ..
         } = &self.redis;
-        match (url.as_str(), addr.as_str()) {
-            ("", "") => Ok(None),
-            ("", addr) => Place::of_goim(addr, auth).map(Some),
-            (url, _) => Place::parse(url).map(Some),
-        }
+        let place = match (url.as_str(), addr.as_str()) {
+            ("", "") => return Ok(None),
+            ("", addr) => Place::of_goim(addr, auth)?,
+            (url, _) => Place::parse(url)?,
+        };
+        Ok(Some(place.with_sentinel_password(sentinel_auth)))
     }
 
     /// How long Redis is waited for.

@@ -137,6 +137,7 @@ impl Lanes {
             calls: Mutex::new(None),
             moved: Notify::new(),
             closed: CancellationToken::new(),
+            failed: Mutex::default(),
             depth: setup.metrics.lane_depth(name),
             setup: Arc::clone(setup),
         });
@@ -155,17 +156,19 @@ impl Lane {
     pub fn reserve(
         &self,
         message: &Message,
-        targets: Vec<Target>,
+        targets: &[Target],
         report: Option<&Arc<Tally>>,
     ) -> Result<Reservation<'_>, Refused> {
         let lane = &*self.0;
         let largest = lane.largest();
         let since = Instant::now();
         let items: Vec<Item> = targets
-            .into_iter()
-            .map(|target| Item {
+            .iter()
+            .zip(0..)
+            .map(|(target, part)| Item {
                 bytes: OVERHEAD + lane.stream.len() + message.body_len() + target.bytes(),
-                target,
+                target: target.clone(),
+                part,
                 message: message.clone(),
                 since,
                 report: report.cloned(),
@@ -195,6 +198,11 @@ impl Lane {
     /// A request for one of these calls, with what shows the comet who calls.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         self.0.setup.credential.request(message)
+    }
+
+    /// When the lane last lost its connection, or could not have one.
+    pub(crate) fn failed(&self) -> Option<std::time::Instant> {
+        *self.0.failed.lock()
     }
 
     /// From now on the comet is reached here.

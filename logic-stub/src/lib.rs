@@ -7,6 +7,7 @@
 //! - [`comets`]: which comets there are
 //! - [`nodes`]: which of them a client should connect to
 //! - [`push`]: from keys, mids, a room or everyone to the comets; [`lanes`]: to one of them, in order
+//! - [`queue`]: where a push is stored until the comets have answered
 //! - [`kick`]: closing connections; [`whitelist`]: having connections noted
 //! - [`logic`]: what the services share; [`login`]: what logins mean for the sessions
 //! - [`grpc`]: goim's service for comets
@@ -31,6 +32,7 @@ pub mod metrics;
 mod monitor;
 pub mod nodes;
 pub mod push;
+pub mod queue;
 mod server;
 pub mod sessions;
 pub mod whitelist;

@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     nodes::Balancer,
     push::Pusher,
+    queue::{Queue, Stored},
     sessions::Sessions,
     whitelist::Whitelists,
 };
@@ -32,7 +33,9 @@ pub struct Logic {
     /// Which comets there are.
     pub comets: Arc<Comets>,
     /// The way of a push.
-    pub pusher: Pusher,
+    pub pusher: Arc<Pusher>,
+    /// Where pushes are stored before, if they are.
+    pub queue: Option<Stored>,
     /// Kicks that someone asks for.
     pub kicker: Kicker,
     /// Connections that must go by themselves.
@@ -49,28 +52,36 @@ pub struct Logic {
 }
 
 impl Logic {
-    /// Must be called in a tokio runtime.
+    /// Pushes are stored in `queue`, if there is one. Must be called in a tokio runtime.
     pub fn new(
         config: Config,
         access: Access,
         sessions: Arc<dyn Sessions>,
+        queue: Option<Arc<dyn Queue>>,
         business: Arc<dyn Business>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let mut lanes = config.lanes.clone();
+        if queue.is_some() {
+            lanes.retry = config.queue.retry;
+        }
         let lanes = Lanes::new(
-            config.lanes.clone(),
+            lanes,
             config.rpc_client.clone(),
             access.credential.clone(),
             access.dialer.clone(),
             Arc::clone(&metrics),
         );
         let comets = Arc::new(Comets::new(Arc::clone(&sessions), &config.comets, lanes));
-        let pusher = Pusher::new(
+        let pusher = Arc::new(Pusher::new(
             Arc::clone(&sessions),
             Arc::clone(&comets),
             config.rpc_client.keys_per_call,
             Arc::clone(&metrics),
-        );
+        ));
+        let report_keys = config.lanes.report_keys;
+        let stored = |queue| Stored::new(queue, Arc::clone(&metrics), report_keys);
+        let queue = queue.map(stored);
         let limits = kick::Limits {
             timeout: config.kick.timeout.get(),
             keys_per_call: config.rpc_client.keys_per_call,
@@ -98,6 +109,7 @@ impl Logic {
             sessions,
             comets,
             pusher,
+            queue,
             kicker,
             later,
             whitelists,

@@ -1,7 +1,9 @@
-//! What is counted of pushes, of comets' calls and of kicks. docs/operations.md lists all of it.
+//! What is counted of pushes, of the queue, of comets' calls and of kicks. docs/operations.md lists all of it.
 //!
 //! Of what lanes take, each key of a message, or the message itself when it is for a room or everyone, ends as `lost`, as
 //! `uncounted`, or with a receipt whose connections are counted as `taken`, `absent`, `filtered` or `dropped`.
+
+mod queue;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,6 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use self::queue::Queue;
 use crate::lanes::report::{Loss, Outcome};
 
 /// All of logic-stub's counters. Cheap to update; registered once.
@@ -43,6 +46,8 @@ pub struct Metrics {
     rpc_refusals: Family<ReasonLabel, Counter>,
     api_refusals: Family<ReasonLabel, Counter>,
     refused_logins: Family<ReasonLabel, Counter>,
+    /// The queue's.
+    pub queue: Queue,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +82,7 @@ impl Metrics {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("logic");
         metrics.register_pushes(registry);
+        metrics.queue.register(registry);
         metrics.register_comets(registry);
         metrics
     }
@@ -132,12 +138,12 @@ impl Metrics {
         self.times.get_or_create(&CallLabel { call }).observe(time);
     }
 
-    /// Pushes that every lane concerned has taken, by `keys`, `mids`, `room` or `all`.
+    /// Pushes that every lane concerned has taken, or that are stored, by `keys`, `mids`, `room` or `all`.
     pub fn pushes(&self, target: &'static str) -> Counter {
         self.pushes.get_or_create_owned(&TargetLabel { target })
     }
 
-    /// Pushes of which nothing was taken: `lane_full`, `store`, `no_comet`.
+    /// Pushes of which nothing was taken: `lane_full`, `queue_full`, `store`, `no_comet`.
     pub fn refused_pushes(&self, reason: &'static str) -> Counter {
         self.refused_pushes
             .get_or_create_owned(&ReasonLabel { reason })

@@ -29,14 +29,17 @@ struct Candidate {
 }
 
 impl Balancer {
-    /// The comets for a client of `region`, the best first and at most five. Those that are offline are not among them.
+    /// The comets for a client of `region`, the best first and at most five. Those that are offline are not among them, and those
+    /// that may be dead only if all others are.
     pub fn choose<'a>(
         &self,
         comets: impl Iterator<Item = &'a Arc<Comet>>,
         region: Option<&str>,
         region_weight: f64,
     ) -> Vec<&'a Arc<Comet>> {
-        let comets: Vec<_> = comets.filter(|comet| !comet.info.offline).collect();
+        let online = comets.filter(|comet| !comet.info.offline);
+        let (suspect, alive): (Vec<_>, Vec<_>) = online.partition(|comet| comet.is_suspect());
+        let comets = if alive.is_empty() { suspect } else { alive };
         let mut offered = self.offered.lock();
         offered.retain(|name, (at, _)| {
             comets

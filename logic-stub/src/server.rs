@@ -1,6 +1,8 @@
-//! A running logic-stub: its listeners and tasks.
+//! A running logic-stub: its listeners and tasks. `stores`: where it keeps sessions and pushes.
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+mod stores;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
 use common::{
@@ -23,10 +25,8 @@ use crate::{
     logic::Logic,
     metrics::Metrics,
     monitor,
-    sessions::{
-        MemorySessions, RedisSessions, Sessions, StoreError,
-        redis::{Place, PlaceError},
-    },
+    queue::{Queue, Readers},
+    sessions::{Sessions, StoreError, redis::PlaceError},
 };
 
 /// What the log says where nothing checks the tokens of clients.
@@ -74,6 +74,7 @@ pub struct Builder {
     clock: Clock,
     business: Option<Arc<dyn Business>>,
     sessions: Option<Arc<dyn Sessions>>,
+    queue: Option<Arc<dyn Queue>>,
     registry: Registry,
     routes: Router,
 }
@@ -91,6 +92,7 @@ impl LogicStub {
             clock: Clock::system(),
             business: None,
             sessions: None,
+            queue: None,
             registry: Registry::default(),
             routes: Router::new(),
         }
@@ -156,6 +158,13 @@ impl Builder {
         self
     }
 
+    /// Where pushes are stored; without it, where the configuration says, if anywhere.
+    #[must_use]
+    pub fn queue(mut self, queue: Arc<dyn Queue>) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
     /// What the monitor shows beside logic-stub's own; without it, nothing.
     #[must_use]
     pub fn registry(mut self, registry: Registry) -> Self {
@@ -184,6 +193,7 @@ impl Builder {
             clock,
             business,
             sessions,
+            queue,
             mut registry,
             routes,
         } = self;
@@ -197,10 +207,15 @@ impl Builder {
         };
         warn_of_open_tokens(&config, http_addr);
         let monitor = Monitor::bind(&config.monitor)?;
-        let sessions = match (sessions, config.store_place()?) {
+        let place = config.store_place()?;
+        let queue = match queue {
+            Some(queue) => Some(queue),
+            None => stores::queue(&config, place.clone(), clock.clone())?,
+        };
+        let sessions = match (sessions, place) {
             (Some(sessions), _) => sessions,
-            (None, Some(place)) => redis(&config, place, clock)?,
-            (None, None) => memory(&config, clock, &shutdown),
+            (None, Some(place)) => stores::redis(&config, place, clock)?,
+            (None, None) => stores::memory(&config, clock, &shutdown),
         };
         let metrics = Arc::new(Metrics::register(&mut registry));
         let access = Access::open(&config)?;
@@ -210,9 +225,14 @@ impl Builder {
             }
             Arc::new(GoimBusiness)
         });
-        let logic = Logic::new(config, access, sessions, business, metrics);
+        let logic = Logic::new(config, access, sessions, queue, business, metrics);
         let logic = Arc::new(logic);
         monitor::register(&mut registry, &logic);
+        let readers = logic.queue.as_ref().map(|stored| {
+            let (queue, pusher) = (Arc::clone(stored.queue()), Arc::clone(&logic.pusher));
+            let (comets, metrics) = (Arc::clone(&logic.comets), Arc::clone(&logic.metrics));
+            Readers::start(queue, pusher, comets, metrics, &logic.config)
+        });
         let router = http::router(Arc::clone(&logic)).merge(routes);
         let router = match logic.config.http_server.callers() {
             Callers::Proven => http::for_bearers(router, &logic),
@@ -230,6 +250,7 @@ impl Builder {
             http_listener,
             router,
             readiness: readiness.clone(),
+            readers,
         };
         let serving = tokio::spawn(serving.run(shutdown));
         Ok(LogicStub {
@@ -257,6 +278,8 @@ struct Serving {
     http_listener: TcpListener,
     router: Router,
     readiness: Readiness,
+    /// Of the queue, if there is one.
+    readers: Option<Readers>,
 }
 
 impl Serving {
@@ -267,6 +290,7 @@ impl Serving {
             http_listener,
             router,
             readiness,
+            readers,
         } = self;
         let config = &logic.config;
         let grace = config.shutdown.grace.get();
@@ -288,6 +312,9 @@ impl Serving {
         };
         let all = async {
             tokio::join!(pushers, comets);
+            if let Some(readers) = &readers {
+                readers.stop().await;
+            }
             logic.comets.idle().await;
         };
         let late = async {
@@ -321,41 +348,6 @@ fn bind(
 fn warn_of_open_tokens(config: &Config, addr: SocketAddr) {
     if !config.http_server.token_file.is_empty() && !addr.ip().to_canonical().is_loopback() {
         tracing::warn!(%addr, "httpServer: tokens come in the clear here; let a proxy with TLS stand before it");
-    }
-}
-
-fn redis(config: &Config, place: Place, clock: Clock) -> Result<Arc<dyn Sessions>, StoreError> {
-    tracing::info!(%place, "sessions are kept in redis");
-    let fixed = config.comets.fixed.iter();
-    let fixed = fixed.map(|comet| comet.server.as_str().into()).collect();
-    let (limits, waits) = (config.store_limits(), config.store_waits());
-    Ok(Arc::new(RedisSessions::new(
-        place, limits, waits, clock, fixed,
-    )?))
-}
-
-fn memory(config: &Config, clock: Clock, shutdown: &CancellationToken) -> Arc<dyn Sessions> {
-    let store = Arc::new(MemorySessions::new(config.store_limits(), clock));
-    tokio::spawn(sweep(
-        Arc::clone(&store),
-        config.sessions.sweep.get(),
-        shutdown.clone(),
-    ));
-    store
-}
-
-async fn sweep(store: Arc<MemorySessions>, every: Duration, shutdown: CancellationToken) {
-    while shutdown
-        .run_until_cancelled(tokio::time::sleep(every))
-        .await
-        .is_some()
-    {
-        let swept = Arc::clone(&store);
-        // A million sessions are a tenth of a second: too long for a thread that serves calls.
-        let sweeping = tokio::task::spawn_blocking(move || swept.sweep());
-        if let Err(error) = sweeping.await {
-            tracing::error!(%error, "sweeping the sessions failed");
-        }
     }
 }
 

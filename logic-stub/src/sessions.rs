@@ -206,4 +206,7 @@ pub enum StoreError {
     /// The store is there and does not do it: an access list, a key of another type, no memory.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// It has done a part of what it was told, and not the rest for this reason.
+    #[error("only a part is stored: {0}")]
+    Partly(Box<Self>),
 }

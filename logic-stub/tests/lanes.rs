@@ -259,3 +259,40 @@ async fn a_comet_whose_address_changes_keeps_its_lane() {
     assert_eq!(new.call().await.message().await, message);
     old.was_not_called();
 }
+
+#[tokio::test]
+async fn a_comet_that_its_lane_has_lost_is_not_offered_until_it_says_that_it_lives() {
+    let (logic, mut a) = one_comet(patient()).await;
+    let mut b = LaneComet::start().await;
+    logic.renew("b", Some(b.info(1)), &[]).await.unwrap();
+    let offered = async || {
+        let mut nodes = logic.get("/goim/nodes/weighted?platform=web").await["nodes"].take();
+        nodes
+            .as_array_mut()
+            .unwrap()
+            .sort_by_key(ToString::to_string);
+        nodes
+    };
+    push(&logic, ROOM, "0").await;
+    // Kept: its end would have the lane lose this comet, too.
+    let mut kept = a.call().await;
+    assert_eq!(kept.take().await, "0");
+    assert_eq!(b.call().await.take().await, "0");
+    assert_eq!(offered().await, json!(["a", "b"]));
+
+    let (addr, info) = (b.addr, b.info(1));
+    drop(b);
+    until_refused(addr).await;
+    // Whether it was noticed by the end of the call or by the next message: before the lease ends.
+    push(&logic, ROOM, "1").await;
+    let known = logic.stub.logic().comets.known();
+    until(|| known["b"].is_suspect()).await;
+    assert_eq!(offered().await, json!(["a"]));
+    // Its lane still fails; a comet that renews its lease lives all the same.
+    support::within(async {
+        while offered().await != json!(["a", "b"]) {
+            logic.renew("b", Some(info.clone()), &[]).await.unwrap();
+        }
+    })
+    .await;
+}

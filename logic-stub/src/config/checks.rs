@@ -17,6 +17,7 @@ impl Validate for Config {
         self.rpc_server.validate(checks);
         self.rpc_client.validate(checks);
         self.lanes.validate(checks);
+        self.queue.validate(checks);
         self.kick.validate(checks);
         self.http_server.validate(checks);
         self.auth.validate(checks);

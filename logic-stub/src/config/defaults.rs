@@ -132,6 +132,7 @@ impl Default for Redis {
             url: String::new(),
             addr: String::new(),
             auth: String::new(),
+            sentinel_auth: String::new(),
             dial_timeout: Human::millis(500),
             read_timeout: Human::secs(1),
             reconnect_delay: Human::secs(1),

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     lanes::{Report, Tally},
-    push::{Message, Names, PushError},
+    push::{Message, Names, Whom},
+    queue::Stored,
 };
 
 type Pushed = Reply<Report>;
@@ -29,10 +30,7 @@ pub(super) async fn keys(
     let operation = operation(&query)?;
     let keys = query.keys(config)?;
     let push = Push::read(&state, &query, operation, body).await?;
-    let pusher = &state.logic.pusher;
-    let outcome = pusher.keys(&push.message, keys, push.report.as_ref()).await;
-    push.answer(&state, outcome.map(|names| absent(&names)))
-        .await
+    push.send(&state, Whom::Keys(keys)).await
 }
 
 /// `?operation=&mids=&mids=&report=`
@@ -44,10 +42,7 @@ pub(super) async fn mids(
     let operation = operation(&query)?;
     let mids: Vec<i64> = query.list("mids", state.logic.config.http_server.max_values)?;
     let push = Push::read(&state, &query, operation, body).await?;
-    let pusher = &state.logic.pusher;
-    let outcome = pusher.mids(&push.message, mids, push.report.as_ref()).await;
-    push.answer(&state, outcome.map(|names| absent(&names)))
-        .await
+    push.send(&state, Whom::Mids(mids)).await
 }
 
 /// `?operation=&type=&room=&report=`
@@ -59,9 +54,7 @@ pub(super) async fn room(
     let operation = operation(&query)?;
     let room = query.room(&state.logic.config)?;
     let push = Push::read(&state, &query, operation, body).await?;
-    let pusher = &state.logic.pusher;
-    let outcome = pusher.room(&push.message, room, push.report.as_ref());
-    push.answer(&state, outcome.map(|()| String::new())).await
+    push.send(&state, Whom::Room(room)).await
 }
 
 /// `?operation=&speed=&report=`
@@ -76,17 +69,15 @@ pub(super) async fn everyone(
         return Err(Failure::request("parameter speed: negative"));
     }
     let push = Push::read(&state, &query, operation, body).await?;
-    let pusher = &state.logic.pusher;
-    let outcome = pusher.everyone(&push.message, speed, push.report.as_ref());
-    push.answer(&state, outcome.map(|()| String::new())).await
+    push.send(&state, Whom::Everyone { speed }).await
 }
 
-/// One request. Until its message is in the lanes, a pusher that hangs up ends it, and nobody has got it; after that, it goes
-/// its way whoever waits.
+/// One request. Until its message is in the lanes or stored, a pusher that hangs up ends it, and nobody has got it as far as is
+/// known; after that, it goes its way whoever waits.
 struct Push {
     message: Message,
-    /// For those who ask.
-    report: Option<Arc<Tally>>,
+    /// Whether the pusher wants to know what becomes of it.
+    asked: bool,
 }
 
 impl Push {
@@ -102,19 +93,47 @@ impl Push {
             _ => return Err(Failure::request("parameter report: must be 0 or 1")),
         };
         let message = message(state, operation, body).await?;
-        let max_keys = state.logic.config.lanes.report_keys;
-        let report = asked.then(|| Arc::new(Tally::new(message.id, max_keys)));
-        Ok(Self { message, report })
+        Ok(Self { message, asked })
     }
 
-    async fn answer(self, state: &State, pushed: Result<String, PushError>) -> Pushed {
-        let limit = state.logic.config.lanes.report.get();
-        let report = match &self.report {
-            Some(report) => Some(report.wait(limit).await),
+    async fn send(self, state: &State, whom: Whom) -> Pushed {
+        match &state.logic.queue {
+            Some(queue) => self.store(state, queue, whom).await,
+            None => self.push(state, whom).await,
+        }
+    }
+
+    async fn store(self, state: &State, queue: &Stored, whom: Whom) -> Pushed {
+        let Self { message, asked } = self;
+        let logic = &state.logic;
+        if matches!(whom, Whom::Room(_) | Whom::Everyone { .. }) {
+            logic.pusher.check_comets().map_err(|error| {
+                logic.pusher.refused(&error);
+                Failure::server(error.to_string())
+            })?;
+        }
+        let stored = queue.push(&message, whom, asked).await;
+        let receipt = stored.map_err(|error| Failure::server(error.to_string()))?;
+        if !asked {
+            return Ok(Done::saying(String::new(), None));
+        }
+        let limit = logic.config.lanes.report.get();
+        let report = queue.report(receipt, limit).await;
+        Ok(Done::saying(String::new(), Some(report)))
+    }
+
+    async fn push(self, state: &State, whom: Whom) -> Pushed {
+        let Self { message, asked } = self;
+        let lanes = &state.logic.config.lanes;
+        let report = asked.then(|| Arc::new(Tally::new(message.id, lanes.report_keys)));
+        let way = &state.logic.pusher;
+        let outcome = way.push(&message, whom, report.as_ref()).await;
+        let report = match report {
+            Some(report) => Some(report.wait(lanes.report.get()).await),
             None => None,
         };
-        match pushed {
-            Ok(said) => Ok(Done::saying(said, report)),
+        match outcome {
+            Ok(names) => Ok(Done::saying(absent(&names), report)),
             Err(error) => {
                 let report = report.map(Outcome::Pushed);
                 Err(Failure::server(error.to_string()).with(report))

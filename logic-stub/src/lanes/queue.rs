@@ -13,6 +13,8 @@ use crate::push::{Message, Target};
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) target: Target,
+    /// Which part of the message for this comet: from 0.
+    pub(super) part: u64,
     pub(super) message: Message,
     /// Its share of the lane's bound.
     pub(super) bytes: usize,

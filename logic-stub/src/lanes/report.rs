@@ -1,10 +1,10 @@
 //! What became of a message: added up over the comets that it went to, for the pusher that asks.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use protocol::MessageId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::timeout};
 
 use crate::push::Target;
@@ -25,6 +25,8 @@ pub enum Loss {
     Busy,
     /// The comet took it for wrong.
     Refused,
+    /// The comet has heard of a later sender, which has the message too.
+    Superseded,
     /// A unary call ended without an answer. It is not repeated: the comet may have taken it.
     Unconfirmed,
     /// Sessions are there, and their comet is not known.
@@ -45,7 +47,7 @@ pub(crate) enum Outcome {
 }
 
 /// Connections by what became of the message to them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Written, or in a bounded backlog.
     pub(crate) taken: u64,
@@ -58,7 +60,7 @@ pub(crate) struct Counts {
 }
 
 /// What a pusher that asks is told.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The message's, in hexadecimal digits.
     id: String,
@@ -67,7 +69,7 @@ pub struct Report {
     /// Keys, or comets for rooms and everyone, that took it without saying what became of it.
     uncounted: u64,
     /// Keys, or comets for rooms and everyone, that it did not reach, by [`Loss::label`].
-    lost: BTreeMap<&'static str, u64>,
+    lost: BTreeMap<Cow<'static, str>, u64>,
     /// Some of the keys that are not connected.
     absent_keys: Vec<String>,
     /// Some of the keys that it did not reach.
@@ -84,11 +86,38 @@ pub struct Tally {
     settled: Notify,
 }
 
+/// Where all outcomes of a message are told at once.
+pub(crate) struct End(Box<dyn FnOnce(Ended) + Send>);
+
+/// All outcomes of a message have come.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) report: Report,
+    /// It may have to be sent again: by whoever has taken over, or after this process.
+    pub(crate) again: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     report: Report,
     /// What each comet still owes.
     open: BTreeMap<Arc<str>, usize>,
+    /// See [`Ended::again`].
+    again: bool,
+    /// Told when nothing is open; none before all is known that may be.
+    end: Option<End>,
+}
+
+impl End {
+    pub(crate) fn new(told: impl FnOnce(Ended) + Send + 'static) -> Self {
+        Self(Box::new(told))
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("End")
+    }
 }
 
 impl Loss {
@@ -101,6 +130,7 @@ impl Loss {
             Self::LaneClosed => "lane_closed",
             Self::Busy => "busy",
             Self::Refused => "refused",
+            Self::Superseded => "superseded",
             Self::Unconfirmed => "unconfirmed",
             Self::NotKnown => "not_known",
             Self::NoAddress => "no_address",
@@ -117,6 +147,7 @@ impl fmt::Display for Loss {
             Self::LaneClosed => "its lane is closed",
             Self::Busy => "busy",
             Self::Refused => "it refused",
+            Self::Superseded => "another one sends it",
             Self::Unconfirmed => "no answer",
             Self::NotKnown => "not known",
             Self::NoAddress => "without an address",
@@ -133,7 +164,7 @@ impl Tally {
         };
         let state = State {
             report,
-            open: BTreeMap::new(),
+            ..State::default()
         };
         Self {
             max_keys,
@@ -158,7 +189,10 @@ impl Tally {
                 append(names, absent_keys, self.max_keys);
             }
             Outcome::Uncounted => state.report.uncounted += target.weight(),
-            Outcome::Lost(why) => state.report.lose(why, target, self.max_keys),
+            Outcome::Lost(why) => {
+                state.again |= matches!(why, Loss::Superseded | Loss::LaneClosed);
+                state.report.lose(why, target, self.max_keys);
+            }
         }
         if let Some(open) = state.open.get_mut(comet) {
             *open -= 1;
@@ -168,6 +202,16 @@ impl Tally {
         }
         if state.open.is_empty() {
             self.settled.notify_one();
+            end(state);
+        }
+    }
+
+    /// Nothing more will be expected: `end` is told when all has come, which may be at once.
+    pub(crate) fn seal(&self, told: End) {
+        let mut state = self.state.lock();
+        state.end = Some(told);
+        if state.open.is_empty() {
+            end(state);
         }
     }
 
@@ -202,6 +246,18 @@ impl Tally {
     }
 }
 
+/// Tells the end of a message that has one.
+fn end(mut state: MutexGuard<'_, State>) {
+    if let Some(End(told)) = state.end.take() {
+        let ended = Ended {
+            report: state.report.clone(),
+            again: state.again,
+        };
+        drop(state);
+        told(ended);
+    }
+}
+
 impl Counts {
     fn add(&mut self, other: Self) {
         self.taken += other.taken;
@@ -212,8 +268,29 @@ impl Counts {
 }
 
 impl Report {
+    /// Of a message of which nothing is known yet; `pending` says what is waited for.
+    pub(crate) fn pending(id: MessageId, pending: &str) -> Self {
+        Self {
+            id: id.to_string(),
+            pending: vec![pending.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    /// Adds what is known of another part of the same message.
+    pub(crate) fn join(&mut self, other: Self, max_keys: usize) {
+        self.counts.add(other.counts);
+        self.uncounted += other.uncounted;
+        for (why, count) in other.lost {
+            *self.lost.entry(why).or_default() += count;
+        }
+        append(&mut self.absent_keys, other.absent_keys, max_keys);
+        append(&mut self.lost_keys, other.lost_keys, max_keys);
+        self.pending.extend(other.pending);
+    }
+
     fn lose(&mut self, why: Loss, target: &Target, max_keys: usize) {
-        *self.lost.entry(why.label()).or_default() += target.weight();
+        *self.lost.entry(why.label().into()).or_default() += target.weight();
         if let Target::Keys(keys) = target {
             append(&mut self.lost_keys, keys.iter().cloned(), max_keys);
         }
@@ -266,5 +343,49 @@ mod tests {
         tally.settle(&b, &keys(&["p", "q"]), Outcome::Uncounted);
         let report = tally.wait(Duration::from_mins(1)).await;
         assert_eq!((report.uncounted, report.pending), (2, vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_sealed_tally_tells_its_end_once_and_whether_to_send_again() {
+        let lost = |why| Outcome::Lost(why);
+        for (outcome, again) in [
+            (Outcome::Uncounted, false),
+            (lost(Loss::CometRestarted), false),
+            (lost(Loss::Superseded), true),
+            (lost(Loss::LaneClosed), true),
+        ] {
+            let tally = Tally::new(MessageId::default(), 2);
+            let comet: Arc<str> = "a".into();
+            let (told, ends) = std::sync::mpsc::channel();
+            tally.expect(&comet);
+            tally.expect(&comet);
+            tally.settle(&comet, &keys(&["k"]), outcome);
+            tally.seal(End::new(move |ended| told.send(ended.again).unwrap()));
+            assert!(ends.try_recv().is_err());
+            tally.settle(&comet, &keys(&["l"]), Outcome::Uncounted);
+            assert_eq!(ends.iter().collect::<Vec<_>>(), [again]);
+        }
+        let (told, ends) = std::sync::mpsc::channel();
+        let nobody = Tally::new(MessageId::default(), 2);
+        nobody.seal(End::new(move |ended| told.send(ended.again).unwrap()));
+        assert_eq!(ends.recv(), Ok(false));
+    }
+
+    #[test]
+    fn reports_of_parts_add_up() {
+        let part = |taken: u32, keys: [&str; 2]| {
+            let part = json!({
+                "id": "ab", "taken": taken, "absent": 1, "filtered": 0, "dropped": 0, "uncounted": 1, "lost": {"busy": 2},
+                "absent_keys": keys, "lost_keys": [], "pending": [],
+            });
+            serde_json::from_value::<Report>(part).unwrap()
+        };
+        let mut sum = part(1, ["a", "b"]);
+        sum.join(part(2, ["c", "d"]), 3);
+        let expected = json!({
+            "id": "ab", "taken": 3, "absent": 2, "filtered": 0, "dropped": 0, "uncounted": 2, "lost": {"busy": 4},
+            "absent_keys": ["a", "b", "c"], "lost_keys": [], "pending": [],
+        });
+        assert_eq!(serde_json::to_value(sum).unwrap(), expected);
     }
 }

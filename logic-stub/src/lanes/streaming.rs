@@ -178,13 +178,22 @@ impl Shared {
                 speed: u32::try_from(*speed).unwrap_or(0),
             }),
         };
-        Message {
-            id: item.message.id.0.to_vec(),
-            position: Some(Position {
+        let position = match &item.message.position {
+            // Of a queue, whose reader keeps the order and may change.
+            Some(position) => Position {
+                stream: position.stream.clone(),
+                epoch: position.epoch,
+                number: position.number.saturating_add(item.part),
+            },
+            None => Position {
                 stream: self.stream.clone(),
                 epoch: self.generation,
                 number: item.number,
-            }),
+            },
+        };
+        Message {
+            id: item.message.id.0.to_vec(),
+            position: Some(position),
             target: Some(target),
             operation: item.message.operation,
             body: item.message.body(),
@@ -215,6 +224,7 @@ fn outcome(receipt: Receipt, comet: &str) -> Outcome {
         // It was taken over an earlier connection, which broke before its receipt.
         Refusal::Repeated => Outcome::Uncounted,
         Refusal::Busy => Outcome::Lost(Loss::Busy),
-        Refusal::Invalid | Refusal::StaleEpoch => Outcome::Lost(Loss::Refused),
+        Refusal::Invalid => Outcome::Lost(Loss::Refused),
+        Refusal::StaleEpoch => Outcome::Lost(Loss::Superseded),
     }
 }

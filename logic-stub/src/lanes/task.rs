@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::backoff::Backoff;
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     /// The endpoint has changed.
     pub(super) moved: Notify,
     pub(super) closed: CancellationToken,
+    /// When a connection was last lost or did not come about.
+    pub(super) failed: Mutex<Option<Instant>>,
     pub(super) depth: Gauge,
 }
 
@@ -119,6 +121,9 @@ impl Shared {
                 failures = 0;
             }
             held.sent = 0;
+            if !matches!(failure, Failure::Moved) {
+                *self.failed.lock() = Some(Instant::now());
+            }
             if held.items.is_empty() && self.queue.is_empty() {
                 tracing::debug!(comet = %self.name, %failure, "a lane without work has lost its connection");
                 continue;

@@ -1,4 +1,4 @@
-//! Sessions in Redis, one server or a cluster: for any number of logic-stubs, and for goim's logic beside them.
+//! Sessions in Redis, one server, a master with sentinels, or a cluster: for any number of logic-stubs, and for goim's logic beside them.
 //!
 //! goim's own keys hold goim's own values, with its expiry. What goim does not know stands in keys of the same slot:
 //!
@@ -16,7 +16,7 @@
 //!
 //! # Layout
 //!
-//! - `place`, `wire`, `health`: where Redis is, the way to it, and whether it is there
+//! - `place`, `wire`, `sentinel`, `health`: where Redis is, the way to it, and whether it is there
 //! - `names`, `scripts`: its keys, and what it does in one step
 //! - `record`, `city`: forms of what is in it
 //! - `leases`, `rooms`: those parts of the store
@@ -30,10 +30,11 @@ mod place;
 mod record;
 mod rooms;
 mod scripts;
+mod sentinel;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
-mod wire;
+pub(crate) mod wire;
 
 use std::{
     collections::BTreeSet,
@@ -50,12 +51,12 @@ use super::{
 };
 use crate::clock::Clock;
 use leases::Remembered;
-pub use place::{Node, Place, PlaceError};
+pub use place::{Node, Place, PlaceError, Sentinels};
 use record::{Pair, Record};
 use rooms::Sum;
 use scripts::{GENERATION, INDEX, REGISTER, REMOVE, RENEW};
 use time::RedisTime;
-use wire::{Call, Wire, read};
+use wire::{Call, Script, Wire, read};
 
 /// Sessions asked for in one round trip, so that one long list does not keep others waiting.
 const BATCH: usize = 1_000;
@@ -101,7 +102,7 @@ impl RedisSessions {
         fixed: Vec<Arc<str>>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            wire: Wire::new(place, &waits)?,
+            wire: Wire::new(place, &waits, "the session store")?,
             limits,
             waits,
             clock,
@@ -334,11 +335,7 @@ impl RedisSessions {
         Ok(())
     }
 
-    fn session_call(
-        &self,
-        script: &'static scripts::Script,
-        session: &Session,
-    ) -> Result<Call, StoreError> {
+    fn session_call(&self, script: &'static Script, session: &Session) -> Result<Call, StoreError> {
         let beside = record::beside(session).map_err(|error| {
             StoreError::Refused(format!("a session cannot be written: {error}"))
         })?;

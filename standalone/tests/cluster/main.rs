@@ -7,7 +7,8 @@
 //! # Layout
 //!
 //! - [`chaos`]: all faults, one after the other, with thousands of clients; by hand, `make chaos`
-//! - [`pushes`]: without faults; [`comets`], [`logics`], [`redis`], [`partition`]: with those of one part
+//! - [`pushes`]: without faults; [`comets`], [`logics`], [`redis`], [`partition`]: with those of one part; [`queue`]: the same
+//!   with pushes that are stored
 //! - [`harness`]: the processes, the ways between them, pushers and clients
 
 #![allow(
@@ -22,6 +23,7 @@ mod harness;
 mod logics;
 mod partition;
 mod pushes;
+mod queue;
 mod redis;
 #[path = "../support/mod.rs"]
 #[allow(

@@ -20,6 +20,8 @@ const CALM: Duration = Duration::from_secs(3);
 /// What the last calls have shown.
 #[derive(Debug)]
 pub(super) struct Health {
+    /// In the log.
+    what: &'static str,
     pauses: Backoff,
     away: AtomicBool,
     state: Mutex<State>,
@@ -47,13 +49,14 @@ pub(super) enum Outcome<'a> {
 
 impl Health {
     /// Nothing is known yet. `longest` bounds the pauses between attempts to connect.
-    pub(super) fn new(longest: Duration) -> Self {
+    pub(super) fn new(what: &'static str, longest: Duration) -> Self {
         let pauses = Backoff {
             base: FIRST_PAUSE,
             max: longest,
             ..Backoff::short()
         };
         Self {
+            what,
             pauses,
             away: AtomicBool::new(false),
             state: Mutex::default(),
@@ -89,7 +92,7 @@ impl Health {
             state.losses = state.losses.saturating_add(1);
         }
         if !self.away.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "the session store is away");
+            tracing::warn!(%error, "{} is away", self.what);
         }
     }
 
@@ -99,7 +102,7 @@ impl Health {
         state.closed = None;
         let calm = state.failed.is_none_or(|at| at.elapsed() >= CALM);
         if calm && self.away.swap(false, Ordering::Relaxed) {
-            tracing::info!(%place, "the session store is back");
+            tracing::info!(%place, "{} is back", self.what);
         }
     }
 }
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn lost_connections_are_waited_for_with_pauses() {
-        let health = Health::new(Duration::from_hours(1));
+        let health = Health::new("a store", Duration::from_hours(1));
         let error = StoreError::Unavailable("gone".to_owned());
         assert_eq!(health.admit(), Ok(false));
         // Long enough for the pause to outlast the test.

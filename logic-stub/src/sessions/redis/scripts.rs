@@ -1,15 +1,6 @@
 //! What Redis does in one step. Each script touches the keys of one slot only.
 
-use std::sync::LazyLock;
-
-/// One script.
-#[derive(Debug)]
-pub(super) struct Script {
-    /// Its text.
-    pub(super) text: &'static str,
-    /// The name under which Redis has it, once it was sent.
-    pub(super) hash: LazyLock<String>,
-}
+use super::wire::Script;
 
 /// Finds what stands beside a session; nothing if it is of another server.
 macro_rules! with_beside {
@@ -27,20 +18,11 @@ end
     };
 }
 
-macro_rules! script {
-    ($text:expr) => {
-        Script {
-            text: $text,
-            hash: LazyLock::new(|| redis::Script::new($text).get_hash().to_owned()),
-        }
-    };
-}
-
 /// Keys: the session, what is beside it. Arguments: server, connection, the new text beside, life in milliseconds, mid, and the
 /// end of the caller's patience in milliseconds of Redis's own time, or 0. Answers 1 if the session is the new one's, 0 if a
 /// newer connection of the same server keeps it; and what was there. After the end it does nothing and answers 2 and the time:
 /// a Redis that was stopped for a while would otherwise write down logins that nobody waits for any more, over those that live.
-pub(super) static REGISTER: Script = script!(with_beside!(
+pub(super) static REGISTER: Script = Script::new(with_beside!(
     r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -60,7 +42,7 @@ return {1, held, text}
 
 /// Keys and arguments as [`REGISTER`]. Answers 0 if there is no session, 1 if it was renewed, 2 if it is another's.
 /// A session that goim's logic wrote for this server is taken to be this connection's.
-pub(super) static RENEW: Script = script!(with_beside!(
+pub(super) static RENEW: Script = Script::new(with_beside!(
     r"
 local held = redis.call('GET', KEYS[1])
 if not held then return 0 end
@@ -79,7 +61,7 @@ return 1
 ));
 
 /// Keys: as [`REGISTER`]. Arguments: server, connection. Answers what was removed.
-pub(super) static REMOVE: Script = script!(with_beside!(
+pub(super) static REMOVE: Script = Script::new(with_beside!(
     r"
 local held = redis.call('GET', KEYS[1])
 if not held or held ~= ARGV[1] then return {false, false} end
@@ -94,16 +76,16 @@ return {held, text}
 ));
 
 /// Key: the index of a mid. Arguments: key, server, life in milliseconds.
-pub(super) static INDEX: Script = script!(
+pub(super) static INDEX: Script = Script::new(
     r"
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-"
+",
 );
 
 /// Key: the index of comets. Arguments: name, milliseconds after which a name that was not heard of is forgotten, the limit.
 /// Answers whether the name is in the index.
-pub(super) static ENLIST: Script = script!(
+pub(super) static ENLIST: Script = Script::new(
     r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -113,12 +95,12 @@ if not redis.call('ZSCORE', KEYS[1], ARGV[1]) and redis.call('ZCARD', KEYS[1]) >
 end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 return 1
-"
+",
 );
 
 /// Keys: what the comet says, its epoch while it lives. Arguments: epoch, what it says, life of the lease and of what it says in
 /// milliseconds. Answers 0 if the lease is new, 1 if it was known, 2 if a later epoch has the name.
-pub(super) static RENEW_LEASE: Script = script!(
+pub(super) static RENEW_LEASE: Script = Script::new(
     r"
 local known = redis.call('HGET', KEYS[1], 'epoch')
 if known and known > ARGV[1] then return 2 end
@@ -127,21 +109,21 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 if known == ARGV[1] then return 1 end
 return 0
-"
+",
 );
 
 /// Keys: as [`RENEW_LEASE`]. Answers what the comet says and the milliseconds that its lease has left; nothing if it is dead.
-pub(super) static READ_LEASE: Script = script!(
+pub(super) static READ_LEASE: Script = Script::new(
     r"
 local alive = redis.call('GET', KEYS[2])
 local lease = redis.call('HMGET', KEYS[1], 'epoch', 'info')
 if not alive or lease[1] ~= alive then return {false, 0} end
 return {lease[2], redis.call('PTTL', KEYS[2])}
-"
+",
 );
 
 /// Keys: a comet's rooms, the epoch of the report. Arguments: epoch or nothing, life in milliseconds, then fields and values.
-pub(super) static REPORT_ROOMS: Script = script!(
+pub(super) static REPORT_ROOMS: Script = Script::new(
     r"
 redis.call('DEL', KEYS[1], KEYS[2])
 for at = 3, #ARGV, 2 do
@@ -149,28 +131,28 @@ for at = 3, #ARGV, 2 do
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if ARGV[1] ~= '' then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
-"
+",
 );
 
 /// Keys: as [`REPORT_ROOMS`], the comet's epoch while it lives. Answers the values of the report; none if the comet that made it
 /// is dead.
-pub(super) static READ_ROOMS: Script = script!(
+pub(super) static READ_ROOMS: Script = Script::new(
     r"
 local epoch = redis.call('GET', KEYS[2])
 if epoch and epoch ~= redis.call('GET', KEYS[3]) then return {} end
 return redis.call('HVALS', KEYS[1])
-"
+",
 );
 
 /// Key: a part of the generation. Argument: its value if it has none. Answers its value, the name that the server has given
 /// itself at its start, or nothing where it does not tell: one that has started again may lack what was written last. And its time
 /// in milliseconds.
-pub(super) static GENERATION: Script = script!(
+pub(super) static GENERATION: Script = Script::new(
     r"
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local info = redis.pcall('INFO', 'server')
 local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
 local time = redis.call('TIME')
 return {redis.call('GET', KEYS[1]), run, time[1] * 1000 + math.floor(time[2] / 1000)}
-"
+",
 );

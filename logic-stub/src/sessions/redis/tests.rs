@@ -1,7 +1,8 @@
 //! The contract on one server and on a cluster, goim's view of the data, and Redis that comes and goes.
 
 mod faults;
-mod server;
+mod sentinel;
+pub(crate) mod server;
 
 use std::time::Instant;
 
@@ -43,7 +44,7 @@ impl<'a> Subjected<'a> {
         let (start, hand) = (Instant::now(), Arc::clone(&ahead));
         // Redis's clock goes on by itself: this one has to go with it.
         let clock = Clock::new(move || Instant::now().max(start) + *hand.lock());
-        let place = Place::parse(&url(servers)).unwrap();
+        let place = Place::parse(&Server::url(servers)).unwrap();
         let fixed = vec!["fixed".into()];
         Self {
             servers,
@@ -65,19 +66,6 @@ impl Subject for Subjected<'_> {
         *self.ahead.lock() += time;
         Box::pin(ready(()))
     }
-}
-
-fn url(servers: &[Server]) -> String {
-    let hosts: Vec<String> = servers
-        .iter()
-        .map(|server| format!("127.0.0.1:{}", server.port))
-        .collect();
-    let scheme = if servers.len() == 1 {
-        "redis"
-    } else {
-        "redis+cluster"
-    };
-    format!("{scheme}://{}", hosts.join(","))
 }
 
 #[tokio::test]
@@ -285,7 +273,7 @@ async fn another_replicas_leases_are_seen() {
     let one = Subjected::new(&servers);
     let other = Subjected {
         store: RedisSessions::new(
-            Place::parse(&url(&servers)).unwrap(),
+            Place::parse(&Server::url(&servers)).unwrap(),
             LIMITS,
             WAITS,
             Clock::system(),

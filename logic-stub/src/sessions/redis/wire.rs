@@ -1,13 +1,13 @@
 //! The way to Redis: one multiplexed connection to one server, or one to each master of a cluster. It is made when it is first
 //! needed, made anew when it is lost, and nobody waits for it longer than the limits.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::OnceLock, time::Duration};
 
 use futures_util::future::try_join_all;
 use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind,
     Value,
-    aio::{ConnectionLike as _, ConnectionManager, ConnectionManagerConfig},
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSubStream},
     cluster::{ClusterClient, ClusterConfig},
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
@@ -17,7 +17,7 @@ use super::{
     Place, Waits,
     health::{Health, Outcome},
     place::Node,
-    scripts::Script,
+    sentinel::{self, Master},
 };
 use crate::sessions::StoreError;
 
@@ -25,7 +25,7 @@ use crate::sessions::StoreError;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection for all calls.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     link: Link,
     place: Place,
     /// The longest time for one round trip, connecting included.
@@ -36,10 +36,34 @@ pub(super) struct Wire {
 enum Link {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
+    Sentinel(Box<Master>),
+}
+
+/// Something that Redis does in one step.
+#[derive(Debug)]
+pub(crate) struct Script {
+    text: &'static str,
+    /// The name under which Redis has it, once it was sent.
+    hash: OnceLock<String>,
+}
+
+impl Script {
+    /// A script of this text.
+    pub(crate) const fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            hash: OnceLock::new(),
+        }
+    }
+
+    fn hash(&self) -> &str {
+        let hash = || redis::Script::new(self.text).get_hash().to_owned();
+        self.hash.get_or_init(hash)
+    }
 }
 
 /// What Redis is asked to do; all of its keys are in one slot.
-pub(super) enum Call {
+pub(crate) enum Call {
     Plain(Cmd),
     Script {
         script: &'static Script,
@@ -50,7 +74,7 @@ pub(super) enum Call {
 
 impl Call {
     /// A script with its keys and arguments.
-    pub(super) fn script<const K: usize, const A: usize>(
+    pub(crate) fn script<const K: usize, const A: usize>(
         script: &'static Script,
         keys: [String; K],
         args: [&[u8]; A],
@@ -69,7 +93,7 @@ impl Call {
                 let mut command = if with_text {
                     redis::cmd("EVAL").arg(script.text).to_owned()
                 } else {
-                    redis::cmd("EVALSHA").arg(&*script.hash).to_owned()
+                    redis::cmd("EVALSHA").arg(script.hash()).to_owned()
                 };
                 command.arg(keys.len()).arg(keys).arg(args);
                 command
@@ -93,40 +117,42 @@ enum Order {
 }
 
 impl Wire {
-    /// Connects when it is first needed. Must be called in a tokio runtime.
-    pub(super) fn new(place: Place, waits: &Waits) -> Result<Self, StoreError> {
+    /// Connects when it is first needed. `what` names it in the log. Must be called in a tokio runtime.
+    pub(crate) fn new(place: Place, waits: &Waits, what: &'static str) -> Result<Self, StoreError> {
         let link = match &place {
             Place::Single(node) => single(node, waits).map(Link::Single),
             Place::Cluster(nodes) => cluster(nodes, waits).map(Link::Cluster),
+            Place::Sentinel(sentinels) => Master::new(sentinels, waits, tcp(waits))
+                .map(|master| Link::Sentinel(Box::new(master))),
         };
         Ok(Self {
             link: link.map_err(|error| fault(&place, &error))?,
             place,
             limit: waits.dial + waits.answer,
-            health: Health::new(waits.pause),
+            health: Health::new(what, waits.pause),
         })
     }
 
     /// Whether it leads to a cluster.
-    pub(super) fn is_cluster(&self) -> bool {
+    pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.link, Link::Cluster(_))
     }
 
     /// The answer to one call.
-    pub(super) async fn ask<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
+    pub(crate) async fn ask<T: FromRedisValue>(&self, call: Call) -> Result<T, StoreError> {
         let mut answers = self.ask_all(vec![call]).await?;
         let answer = answers.pop().unwrap_or_default();
         read(answer)
     }
 
     /// The answers to calls that do not depend on one another, in one round trip.
-    pub(super) async fn ask_all(&self, calls: Vec<Call>) -> Result<Vec<Value>, StoreError> {
+    pub(crate) async fn ask_all(&self, calls: Vec<Call>) -> Result<Vec<Value>, StoreError> {
         self.exchange(&calls, Order::Any).await
     }
 
     /// The answers to calls each of which is done before the next one starts: one round trip to a single server, one for each
     /// call to a cluster.
-    pub(super) async fn ask_in_turn(&self, calls: Vec<Call>) -> Result<Vec<Value>, StoreError> {
+    pub(crate) async fn ask_in_turn(&self, calls: Vec<Call>) -> Result<Vec<Value>, StoreError> {
         self.exchange(&calls, Order::InTurn).await
     }
 
@@ -154,53 +180,70 @@ impl Wire {
 
     async fn attempt(&self, calls: &[Call], order: Order) -> Result<Vec<Value>, Fault> {
         let exchanged = tokio::time::timeout(self.limit, self.exchange_scripts(calls, order));
-        match exchanged.await {
-            Ok(answers) => answers.map_err(|error| Fault {
+        let Ok(answers) = exchanged.await else {
+            self.forget_master();
+            let text = format!("{}: no answer within {:?}", self.place, self.limit);
+            return Err(Fault {
+                error: StoreError::Unavailable(text),
+                lost: false,
+            });
+        };
+        answers.map_err(|error| {
+            let replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+            if replica || error.is_io_error() || error.is_timeout() {
+                self.forget_master();
+            }
+            Fault {
                 // A cluster that lost a node still has others, and knows when to connect.
                 lost: !self.is_cluster() && error.is_io_error() && !error.is_timeout(),
                 error: fault(&self.place, &error),
-            }),
-            Err(_) => Err(Fault {
-                error: StoreError::Unavailable(format!(
-                    "{}: no answer within {:?}",
-                    self.place, self.limit
-                )),
-                lost: false,
-            }),
+            }
+        })
+    }
+
+    /// A master that is lost, silent, or a replica by now may have a successor.
+    fn forget_master(&self) {
+        if let Link::Sentinel(master) = &self.link {
+            master.forget();
         }
     }
 
-    /// Scripts that Redis does not have (it has restarted, or sees them for the first time) are sent with their text.
+    /// Scripts that Redis does not have (it has restarted, or sees them for the first time) are sent with their text. What was
+    /// done is not done again, unless it had to wait for one of those.
     async fn exchange_scripts(&self, calls: &[Call], order: Order) -> RedisResult<Vec<Value>> {
-        let mut answers = self.transmit(calls, order, false).await?;
-        let first_unknown = answers
-            .iter()
-            .position(|answer| answer.as_ref().is_err_and(is_unknown_script));
-        if let Some(first) = first_unknown {
+        let mut answers = self.transmit(calls.iter().collect(), order, false).await?;
+        let unknown = |answer: &RedisResult<Value>| answer.as_ref().is_err_and(is_unknown_script);
+        let first = answers.iter().position(unknown).unwrap_or(calls.len());
+        if order == Order::InTurn {
             answers.truncate(first);
-            answers.extend(self.transmit(&calls[first..], order, true).await?);
+        }
+        let again: Vec<usize> = (first..calls.len())
+            .filter(|&at| answers.get(at).is_none_or(unknown))
+            .collect();
+        if !again.is_empty() {
+            let missing = again.iter().map(|&at| &calls[at]).collect();
+            let found = self.transmit(missing, order, true).await?;
+            for (at, answer) in again.into_iter().zip(found) {
+                match answers.get_mut(at) {
+                    Some(place) => *place = answer,
+                    None => answers.push(answer),
+                }
+            }
         }
         answers.into_iter().collect()
     }
 
     async fn transmit(
         &self,
-        calls: &[Call],
+        calls: Vec<&Call>,
         order: Order,
         with_text: bool,
     ) -> RedisResult<Vec<RedisResult<Value>>> {
         let commands = calls.iter().map(|call| call.command(with_text));
         match (&self.link, order) {
-            (Link::Single(manager), _) => {
-                let mut pipeline = Pipeline::with_capacity(calls.len());
-                for command in commands {
-                    pipeline.add_command(command);
-                }
-                let mut manager = manager.clone();
-                let answers = manager
-                    .send_packed_commands(&pipeline, 0, calls.len())
-                    .await?;
-                Ok(answers.into_iter().map(Value::extract_error).collect())
+            (Link::Single(manager), _) => pipelined(&mut manager.clone(), commands).await,
+            (Link::Sentinel(master), _) => {
+                pipelined(&mut master.connection().await?, commands).await
             }
             (Link::Cluster(cluster), Order::Any) => {
                 try_join_all(commands.map(|command| send(cluster.clone(), command))).await
@@ -229,8 +272,44 @@ impl fmt::Debug for Wire {
     }
 }
 
+/// What is said on a channel from now on, over a connection of its own that ends when it breaks.
+pub(crate) async fn subscribe(
+    place: &Place,
+    waits: &Waits,
+    channel: &str,
+) -> RedisResult<PubSubStream> {
+    let listening = async |client: Client| {
+        let mut listener = client.get_async_pubsub().await?;
+        listener.subscribe(channel).await?;
+        Ok(listener.into_on_message())
+    };
+    let mut outcome = Err(timed_out());
+    for node in place.nodes() {
+        let limit = waits.dial + waits.answer;
+        let attempt = async {
+            let client = match place {
+                Place::Sentinel(sentinels) => sentinel::master(sentinels, tcp(waits)).await?,
+                Place::Single(_) | Place::Cluster(_) => {
+                    Client::open(node.0.clone().set_tcp_settings(tcp(waits)))?
+                }
+            };
+            listening(client).await
+        };
+        outcome = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(timed_out()),
+        };
+    }
+    outcome
+}
+
+fn timed_out() -> RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
 /// What Redis answered, as something that the caller can use.
-pub(super) fn read<T: FromRedisValue>(answer: Value) -> Result<T, StoreError> {
+pub(crate) fn read<T: FromRedisValue>(answer: Value) -> Result<T, StoreError> {
     redis::from_redis_value(answer).map_err(|error| {
         StoreError::Refused(format!("an answer of redis is not readable: {error}"))
     })
@@ -269,6 +348,20 @@ fn tcp(waits: &Waits) -> TcpSettings {
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(silence);
     settings
+}
+
+/// Commands to one server, in one round trip.
+async fn pipelined(
+    connection: &mut impl ConnectionLike,
+    commands: impl ExactSizeIterator<Item = Cmd>,
+) -> RedisResult<Vec<RedisResult<Value>>> {
+    let count = commands.len();
+    let mut pipeline = Pipeline::with_capacity(count);
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    let answers = connection.req_packed_commands(&pipeline, 0, count).await?;
+    Ok(answers.into_iter().map(Value::extract_error).collect())
 }
 
 /// One command; what Redis says against it is its answer.

@@ -54,6 +54,8 @@ pub struct Plan {
     pub logics: Vec<Way>,
     /// Between the logic-stubs and the second comet.
     pub comet: Option<Way>,
+    /// Whether pushes are stored before they are answered; Redis then writes down each of them.
+    pub stored: bool,
     /// Further settings of the comets.
     pub settings: Vec<String>,
     /// And of the logic-stubs.
@@ -70,7 +72,7 @@ impl Cluster {
     pub async fn start_as(plan: &Plan) -> Self {
         let turn = TURN.lock().await;
         let log = Arc::<Log>::default();
-        let redis = Redis::start(&log).await;
+        let redis = Redis::start(plan.stored, &log).await;
         let mut cluster = Self {
             comets: Vec::new(),
             logics: Vec::new(),
@@ -86,7 +88,7 @@ impl Cluster {
             None => cluster.redis.addr,
         };
         for index in 0..2 {
-            let logic = Program::logic(index, store, &plan.logic_settings, &cluster.log).await;
+            let logic = Program::logic(index, store, plan, &cluster.log).await;
             cluster.logics.push(logic);
         }
         let direct: Vec<SocketAddr> = cluster.logics.iter().map(|logic| logic.at.grpc).collect();

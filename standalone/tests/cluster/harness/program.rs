@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, ChildStderr, Command},
 };
 
-use super::{LEASE, binaries};
+use super::{LEASE, Plan, binaries};
 use crate::support::{Door, within};
 
 /// What all processes of a cluster have logged, in the order in which it was read.
@@ -78,21 +78,19 @@ impl Program {
         Self::start(Kind::Comet, format!("comet-{index}"), settings, log).await
     }
 
-    /// A logic-stub whose sessions are in this Redis. With `further` settings.
-    pub async fn logic(
-        index: usize,
-        redis: SocketAddr,
-        further: &[String],
-        log: &Arc<Log>,
-    ) -> Self {
+    /// A logic-stub of a plan whose sessions are in this Redis, and its queue if pushes are to be stored.
+    pub async fn logic(index: usize, redis: SocketAddr, plan: &Plan, log: &Arc<Log>) -> Self {
+        let mode = if plan.stored { "stored" } else { "direct" };
         let mut settings = vec![
             format!("redis.url=redis://{redis}"),
             format!("sessions.lease={}ms", LEASE.as_millis()),
             "redis.roomCounts=200ms".to_owned(),
             "lanes.retry=1m".to_owned(),
+            format!("queue.mode={mode}"),
+            "queue.lease=2s".to_owned(),
             "lanes.report=20s".to_owned(),
         ];
-        settings.extend_from_slice(further);
+        settings.extend_from_slice(&plan.logic_settings);
         Self::start(Kind::Logic, format!("logic-{index}"), settings, log).await
     }
 

@@ -21,13 +21,15 @@ use crate::support::within;
 pub struct Redis {
     pub addr: SocketAddr,
     directory: PathBuf,
+    /// Whether it writes down all that it is told before it answers.
+    durable: bool,
     child: Child,
     log: Arc<Log>,
 }
 
 impl Redis {
-    /// With nothing in it.
-    pub async fn start(log: &Arc<Log>) -> Self {
+    /// With nothing in it. A durable one has all that it has answered when it is started again.
+    pub async fn start(durable: bool, log: &Arc<Log>) -> Self {
         let name = format!("cluster-redis-{:016x}", rand::random::<u64>());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).unwrap();
@@ -35,8 +37,9 @@ impl Redis {
         let log = Arc::clone(log);
         let mut redis = Self {
             addr,
-            child: spawn(addr, &directory),
+            child: spawn(addr, &directory, durable),
             directory,
+            durable,
             log,
         };
         redis.until_up().await;
@@ -52,7 +55,7 @@ impl Redis {
     /// Starts it with what was last [saved](Self::save), if anything was.
     pub async fn restart(&mut self) {
         self.log.put("test", "starts redis again");
-        self.child = spawn(self.addr, &self.directory);
+        self.child = spawn(self.addr, &self.directory, self.durable);
         self.until_up().await;
     }
 
@@ -73,7 +76,7 @@ impl Redis {
                 let ended = self.child.try_wait().unwrap();
                 if ended.is_some() {
                     // Somebody else may have the port for a moment.
-                    self.child = spawn(self.addr, &self.directory);
+                    self.child = spawn(self.addr, &self.directory, self.durable);
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -99,11 +102,13 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(addr: SocketAddr, directory: &PathBuf) -> Child {
+fn spawn(addr: SocketAddr, directory: &PathBuf, durable: bool) -> Child {
+    let durable = if durable { "yes" } else { "no" };
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &addr.port().to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+        .args(["--save", "", "--appendonly", durable])
+        .args(["--appendfsync", "always", "--loglevel", "warning"])
         .arg("--dir")
         .arg(directory)
         .stdin(Stdio::null())

@@ -13,23 +13,52 @@ use redis::{Client, Connection, FromRedisValue};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ends with the value.
-pub(super) struct Server {
-    pub(super) port: u16,
-    bus: Option<u16>,
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    role: Role,
     directory: PathBuf,
     child: Option<Child>,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    Single,
+    /// Of a cluster, with its port for the others.
+    Node(u16),
+    /// Of the server at this port.
+    Replica(u16),
+    /// For the master at this port.
+    Sentinel(u16),
+}
+
 impl Server {
     /// A server by itself.
-    pub(super) fn start() -> Self {
-        Self::on(free_port(), None)
+    pub(crate) fn start() -> Self {
+        Self::on(free_port(), Role::Single)
+    }
+
+    /// One that has what this one has.
+    pub(crate) fn replica(&self) -> Self {
+        let replica = Self::on(free_port(), Role::Replica(self.port));
+        let info = || self.ask::<String>(&["INFO", "replication"]);
+        until("it has a replica", || info().contains("state=online"));
+        replica
+    }
+
+    /// A sentinel that knows this one as `mymaster`, and its replica.
+    pub(crate) fn sentinel(&self) -> Self {
+        let sentinel = Self::on(free_port(), Role::Sentinel(self.port));
+        let words = ["SENTINEL", "REPLICAS", "mymaster"];
+        until("it knows the replica", || {
+            !sentinel.ask::<Vec<redis::Value>>(&words).is_empty()
+        });
+        sentinel
     }
 
     /// Three masters that share the slots.
-    pub(super) fn cluster() -> Vec<Self> {
+    pub(crate) fn cluster() -> Vec<Self> {
         let nodes: Vec<Self> = (0..3)
-            .map(|_| Self::on(free_port(), Some(free_port())))
+            .map(|_| Self::on(free_port(), Role::Node(free_port())))
             .collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let created = Command::new("redis-cli")
@@ -45,12 +74,25 @@ impl Server {
         nodes
     }
 
-    fn on(port: u16, bus: Option<u16>) -> Self {
+    /// Where a store finds them.
+    pub(crate) fn url(servers: &[Self]) -> String {
+        let hosts = servers
+            .iter()
+            .map(|server| format!("127.0.0.1:{}", server.port));
+        let scheme = if servers.len() == 1 {
+            "redis"
+        } else {
+            "redis+cluster"
+        };
+        format!("{scheme}://{}", hosts.collect::<Vec<_>>().join(","))
+    }
+
+    fn on(port: u16, role: Role) -> Self {
         let directory = std::env::temp_dir().join(format!("redis-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).unwrap();
         let mut server = Self {
             port,
-            bus,
+            role,
             directory,
             child: None,
         };
@@ -59,18 +101,33 @@ impl Server {
     }
 
     /// Starts it, on the port that it has. It knows its cluster again and has no data.
-    pub(super) fn go(&mut self) {
+    pub(crate) fn go(&mut self) {
         let mut command = Command::new("redis-server");
-        command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
-            .arg("--dir")
-            .arg(&self.directory);
-        if let Some(bus) = self.bus {
+        if let Role::Sentinel(master) = self.role {
+            let file = self.directory.join("sentinel.conf");
+            let text = format!(
+                "port {}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {master} 1\n\
+                 sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n",
+                self.port
+            );
+            std::fs::write(&file, text).unwrap();
+            command.arg(file).arg("--sentinel");
+        } else {
             command
-                .args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
-                .args(["--cluster-port", &bus.to_string()]);
+                .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+                .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
+                .arg("--dir")
+                .arg(&self.directory);
         }
+        match self.role {
+            Role::Node(bus) => command
+                .args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
+                .args(["--cluster-port", &bus.to_string()]),
+            Role::Replica(of) => command
+                .args(["--replicaof", &format!("127.0.0.1 {of}")])
+                .args(["--repl-diskless-sync-delay", "0"]),
+            Role::Single | Role::Sentinel(_) => &mut command,
+        };
         let child = command.stdout(Stdio::null()).spawn();
         self.child =
             Some(child.expect("redis-server is not there: scripts/test-tools installs it"));
@@ -78,14 +135,14 @@ impl Server {
     }
 
     /// Ends it at once.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    pub(super) fn await_cluster(&self) {
+    pub(crate) fn await_cluster(&self) {
         let ready = || {
             let info: String = self.ask(&["CLUSTER", "INFO"]);
             info.contains("cluster_state:ok")
@@ -94,21 +151,21 @@ impl Server {
     }
 
     /// What redis-cli would see.
-    pub(super) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut self.connection().unwrap()).unwrap()
     }
 
     /// All keys.
-    pub(super) fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys: Vec<String> = self.ask(&["KEYS", "*"]);
         keys.sort_unstable();
         keys
     }
 
     /// Lets everything here be older by `time`.
-    pub(super) fn age(&self, time: Duration) {
+    pub(crate) fn age(&self, time: Duration) {
         let time = i64::try_from(time.as_millis()).unwrap();
         for key in self.keys() {
             let left: i64 = self.ask(&["PTTL", &key]);
@@ -138,7 +195,7 @@ impl Drop for Server {
 }
 
 /// Waits until it is so.
-fn until(what: &str, ready: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, ready: impl Fn() -> bool) {
     let start = Instant::now();
     while !ready() {
         assert!(start.elapsed() < PATIENCE, "waited too long until {what}");

@@ -1,0 +1,41 @@
+//! What is counted of the queue.
+
+use common::metrics::{Adder, Seconds};
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+/// The queue's counters.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// Entries that this process has stored.
+    pub stored: Counter,
+    /// Entries that have ended and are deleted.
+    pub ended: Counter,
+    /// Claims of streams, each with a new epoch.
+    pub claims: Counter,
+    /// Streams that this process reads.
+    pub streams: Gauge,
+    /// Entries in these, as of the last renewal of their claims.
+    pub entries: Gauge,
+    /// From storing an entry to reading it.
+    pub(crate) wait: Seconds,
+}
+
+impl Queue {
+    pub(super) fn register(&self, logic: &mut Registry) {
+        let mut add = Adder(logic);
+        let help = "Parts of pushes stored in the queue";
+        add.metric("queue_stored", help, &self.stored);
+        let help = "Parts of pushes that have ended and are deleted";
+        add.metric("queue_ended", help, &self.ended);
+        let help = "Streams that were taken to be read";
+        add.metric("queue_claims", help, &self.claims);
+        add.metric("queue_streams", "Streams read here", &self.streams);
+        let help = "Parts of pushes in the streams read here";
+        add.metric("queue_entries", help, &self.entries);
+        let help = "Time from storing to reading";
+        add.seconds("queue_wait", help, &self.wait);
+    }
+}

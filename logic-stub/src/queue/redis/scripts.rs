@@ -1,0 +1,143 @@
+//! What Redis does in one step. Each script touches the keys of one slot only, unless Redis is a single server.
+//!
+//! Numbers and epochs are microseconds since 1970, below 2^53: what Lua can count. Texts of numbers are the same in all scripts.
+
+use crate::sessions::redis::wire::Script;
+
+/// Keys: entries, state and owner of each stream. Arguments: the most entries and bytes of a stream, the caller, and for each
+/// stream its number and the content. Answers 0 if there are too many entries, 1 if there are too many bytes, else 2 and the
+/// streams of which the caller is the reader that waits. Other readers that wait are told on their channel.
+pub(super) static APPEND: Script = Script::new(
+    r"
+local streams = #KEYS / 3
+for at = 0, streams - 1 do
+  if redis.call('XLEN', KEYS[3 * at + 1]) >= tonumber(ARGV[1]) then return {0} end
+  local bytes = tonumber(redis.call('HGET', KEYS[3 * at + 2], 'bytes') or '0')
+  if bytes + #ARGV[2 * at + 5] > tonumber(ARGV[2]) then return {1} end
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local mine = {2}
+for at = 0, streams - 1 do
+  local entries, state, owner = KEYS[3 * at + 1], KEYS[3 * at + 2], KEYS[3 * at + 3]
+  local stream, content = ARGV[2 * at + 4], ARGV[2 * at + 5]
+  local last = tonumber(redis.call('HGET', state, 'number') or '0')
+  local number = string.format('%.0f', math.max(now, last + 1))
+  redis.call('XADD', entries, number .. '-0', 'push', content)
+  redis.call('HSET', state, 'number', number)
+  redis.call('HINCRBY', state, 'bytes', #content)
+  if redis.call('HDEL', state, 'waits') == 1 then
+    local held = redis.call('GET', owner)
+    local reader = held and string.match(held, '/(.*)$')
+    if reader == ARGV[3] then
+      mine[#mine + 1] = tonumber(stream)
+    elseif reader then
+      redis.call('PUBLISH', 'push_wake_' .. reader, stream)
+    end
+  end
+end
+return mine
+",
+);
+
+/// Keys: entries, state, owner. Arguments: the caller, life in milliseconds. Answers the epoch, or nothing if another one has the
+/// stream, and the number of entries. With a new epoch the group begins anew: what was read and not acknowledged is unread.
+pub(super) static CLAIM: Script = Script::new(
+    r"
+local held = redis.call('GET', KEYS[3])
+if held and string.match(held, '/(.*)$') ~= ARGV[1] then return {'', 0} end
+local epoch
+if held then
+  epoch = string.match(held, '^(%d+)/')
+  redis.call('PEXPIRE', KEYS[3], ARGV[2])
+else
+  local time = redis.call('TIME')
+  local last = tonumber(redis.call('HGET', KEYS[2], 'epoch') or '0')
+  epoch = string.format('%.0f', math.max(time[1] * 1000000 + time[2], last + 1))
+  redis.call('HSET', KEYS[2], 'epoch', epoch)
+  redis.call('SET', KEYS[3], epoch .. '/' .. ARGV[1], 'PX', ARGV[2])
+  redis.pcall('XGROUP', 'DESTROY', KEYS[1], 'lanes')
+  redis.call('XGROUP', 'CREATE', KEYS[1], 'lanes', '0', 'MKSTREAM')
+end
+return {epoch, redis.call('XLEN', KEYS[1])}
+",
+);
+
+/// Key: owner. Argument: what it holds for the caller's claim.
+pub(super) static RELEASE: Script = Script::new(
+    r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+",
+);
+
+/// Keys: as [`CLAIM`]. Arguments: what the owner's key holds for the caller's claim, the caller, the number behind which to begin, the
+/// most entries, and the bytes from which on no more are added. Answers nothing if the claim is lost, else the time, and numbers and
+/// contents. If there is none, whoever appends next will wake the caller. Where the group is does not matter: an answer may have
+/// got lost.
+pub(super) static READ: Script = Script::new(
+    r"
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return false end
+local set = redis.pcall('XGROUP', 'SETID', KEYS[1], 'lanes', ARGV[3] .. '-0')
+if type(set) == 'table' and set.err then
+  redis.call('XGROUP', 'CREATE', KEYS[1], 'lanes', ARGV[3] .. '-0', 'MKSTREAM')
+end
+local time = redis.call('TIME')
+local answer = {string.format('%.0f', time[1] * 1000000 + time[2])}
+local found = redis.call('XREADGROUP', 'GROUP', 'lanes', ARGV[2], 'COUNT', ARGV[4], 'STREAMS', KEYS[1], '>')
+if not found then
+  redis.call('HSET', KEYS[2], 'waits', 1)
+  return answer
+end
+local bytes = 0
+for _, entry in ipairs(found[1][2]) do
+  if bytes >= tonumber(ARGV[5]) then break end
+  answer[#answer + 1] = string.match(entry[1], '^%d+')
+  answer[#answer + 1] = entry[2][2]
+  bytes = bytes + #entry[2][2]
+end
+return answer
+",
+);
+
+/// Keys: entries, state. Arguments: numbers and the bytes of their contents.
+pub(super) static ACKNOWLEDGE: Script = Script::new(
+    r"
+local freed = 0
+for at = 1, #ARGV, 2 do
+  local id = ARGV[at] .. '-0'
+  redis.call('XACK', KEYS[1], 'lanes', id)
+  if redis.call('XDEL', KEYS[1], id) == 1 then freed = freed + ARGV[at + 1] end
+end
+if freed > 0 then redis.call('HINCRBY', KEYS[2], 'bytes', string.format('%.0f', -freed)) end
+",
+);
+
+/// Key: who reads, by when they last said so. Arguments: the caller, the milliseconds for which that is believed. Answers how many.
+pub(super) static READERS: Script = Script::new(
+    r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - ARGV[2]))
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+return redis.call('ZCARD', KEYS[1])
+",
+);
+
+/// Key: a message's replies. Arguments: the text, life in milliseconds, the channel of who waits and what to say there.
+pub(super) static REPLY: Script = Script::new(
+    r"
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+",
+);
+
+/// Key: as [`REPLY`]. Argument: how many are wanted. Takes the replies if there are so many.
+pub(super) static REPLIES: Script = Script::new(
+    r"
+if redis.call('LLEN', KEYS[1]) < tonumber(ARGV[1]) then return {} end
+local texts = redis.call('LRANGE', KEYS[1], 0, -1)
+redis.call('DEL', KEYS[1])
+return texts
+",
+);

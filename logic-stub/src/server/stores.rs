@@ -1,0 +1,79 @@
+//! Where sessions and pushes are kept, as the configuration says.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::{Config, QueueMode},
+    queue::{MemoryQueue, Queue, RedisQueue},
+    sessions::{MemorySessions, RedisSessions, Sessions, StoreError, redis::Place},
+};
+
+/// Sessions in Redis.
+pub(super) fn redis(
+    config: &Config,
+    place: Place,
+    clock: Clock,
+) -> Result<Arc<dyn Sessions>, StoreError> {
+    tracing::info!(%place, "sessions are kept in redis");
+    let fixed = config.comets.fixed.iter();
+    let fixed = fixed.map(|comet| comet.server.as_str().into()).collect();
+    let (limits, waits) = (config.store_limits(), config.store_waits());
+    Ok(Arc::new(RedisSessions::new(
+        place, limits, waits, clock, fixed,
+    )?))
+}
+
+/// Where pushes are stored, if the configuration has them stored.
+pub(super) fn queue(
+    config: &Config,
+    place: Option<Place>,
+    clock: Clock,
+) -> Result<Option<Arc<dyn Queue>>, StoreError> {
+    let limits = config.queue_limits();
+    match (config.queue.mode, place) {
+        (QueueMode::Direct, _) | (QueueMode::Auto, None) => Ok(None),
+        (QueueMode::Auto | QueueMode::Stored, Some(place)) => {
+            let queue = RedisQueue::new(place, limits, config.store_waits())?;
+            Ok(Some(Arc::new(queue)))
+        }
+        (QueueMode::Stored, None) => {
+            tracing::warn!(
+                "pushes are stored in memory: what waits is lost when this process ends"
+            );
+            Ok(Some(Arc::new(MemoryQueue::new(limits, clock))))
+        }
+    }
+}
+
+/// Sessions in this process.
+pub(super) fn memory(
+    config: &Config,
+    clock: Clock,
+    shutdown: &CancellationToken,
+) -> Arc<dyn Sessions> {
+    let store = Arc::new(MemorySessions::new(config.store_limits(), clock));
+    tokio::spawn(sweep(
+        Arc::clone(&store),
+        config.sessions.sweep.get(),
+        shutdown.clone(),
+    ));
+    store
+}
+
+async fn sweep(store: Arc<MemorySessions>, every: Duration, shutdown: CancellationToken) {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(every))
+        .await
+        .is_some()
+    {
+        let swept = Arc::clone(&store);
+        // A million sessions are a tenth of a second: too long for a thread that serves calls.
+        let sweeping = tokio::task::spawn_blocking(move || swept.sweep());
+        if let Err(error) = sweeping.await {
+            tracing::error!(%error, "sweeping the sessions failed");
+        }
+    }
+}
