@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use common::config::Human;
 use logic_stub::{
@@ -21,7 +21,7 @@ use support::{
     lane::{LaneComet, REPORT, ROOM, Taken, ask, body, connect, one_comet, patient, push, taken},
     start_with, until,
 };
-use tokio::runtime::Runtime;
+use tokio::{net::TcpListener, runtime::Runtime};
 
 /// A configuration whose pushes are stored in one stream.
 fn stored() -> Config {
@@ -94,6 +94,10 @@ fn epoch(message: &Message) -> u64 {
     message.position.as_ref().unwrap().epoch
 }
 
+fn stream(message: &Message) -> String {
+    message.position.as_ref().unwrap().stream.clone()
+}
+
 fn bodies(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
@@ -109,7 +113,6 @@ async fn a_push_is_stored_sent_and_forgotten() {
     assert_eq!(a.target, Some(Target::Room("live://1".to_owned())));
     assert_eq!(epoch(&a), epoch(&b));
     assert!(number(&a) < number(&b));
-    let stream = |message: &Message| message.position.as_ref().unwrap().stream.clone();
     assert_eq!(stream(&a), stream(&b));
     assert!(stream(&a).ends_with("/0"), "{}", stream(&a));
     let queue = &logic.metrics().queue;
@@ -317,6 +320,38 @@ async fn several_logic_stubs_share_the_streams() {
 }
 
 #[tokio::test]
+async fn a_stream_changes_hands_while_a_comet_does_not_answer() {
+    let mut config = stored();
+    config.queue.streams = 2;
+    let pair = Pair::new(config);
+    let first = pair.start();
+    until(|| first.metrics().queue.streams.get() == 2).await;
+    let mut silent = LaneComet::start().await;
+    first.renew("a", Some(silent.info(1)), &[]).await.unwrap();
+    for room in 0..8 {
+        let room = format!("/goim/push/room?operation=1000&type=live&room={room}");
+        push(&first, &room, "under way").await;
+    }
+    let mut call = silent.call().await;
+    let mut seen = Taken::default();
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        waiting.push(call.message().await);
+    }
+    // Both streams have something that nobody answers for.
+    let streams: HashSet<String> = waiting.iter().map(stream).collect();
+    assert_eq!(streams.len(), 2);
+    let second = pair.start();
+    until(|| second.metrics().queue.streams.get() == 1).await;
+    let mut other = silent.call().await;
+    let again = other.message().await;
+    let before = waiting.iter().find(|message| message.id == again.id);
+    assert!(epoch(before.unwrap()) < epoch(&again));
+    other.answer(vec![seen.take(&again)]).await;
+    until(|| second.metrics().queue.ended.get() == 1).await;
+}
+
+#[tokio::test]
 async fn a_message_waits_for_a_comet_that_is_away() {
     let mut config = stored();
     config.lanes.retry = Human::millis(1);
@@ -328,10 +363,68 @@ async fn a_message_waits_for_a_comet_that_is_away() {
     let metrics = logic.metrics();
     until(|| metrics.lane_reconnects.get() >= 3).await;
     assert_eq!(metrics.lost("comet_away").get(), 0);
-    let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
+    let listener = TcpListener::bind(addr).await.unwrap();
     let mut comet = LaneComet::on(listener);
     assert_eq!(comet.call().await.take().await, "hi");
     until(|| metrics.queue.ended.get() == 1).await;
+}
+
+#[tokio::test]
+async fn a_comet_that_is_away_holds_up_the_others_no_longer_than_it_is_away() {
+    let (mut window, mut lane) = (stored(), stored());
+    window.queue.window = 2;
+    lane.lanes.messages = 2;
+    for config in [window, lane] {
+        let (logic, mut here) = one_comet(config).await;
+        let away = LaneComet::start().await;
+        let (addr, info) = (away.addr, away.info(1));
+        drop(away);
+        support::lane::until_refused(addr).await;
+        logic.renew("b", Some(info), &[]).await.unwrap();
+        for text in bodies(0..5) {
+            push(&logic, ROOM, &text).await;
+        }
+        let mut call = here.call().await;
+        for text in bodies(0..2) {
+            assert_eq!(call.take().await, text);
+        }
+        let metrics = logic.metrics();
+        until(|| metrics.lane_reconnects.get() >= 3).await;
+        assert_eq!(metrics.queue.ended.get(), 0);
+        let mut back = LaneComet::on(TcpListener::bind(addr).await.unwrap());
+        let mut other = back.call().await;
+        for text in bodies(0..2) {
+            assert_eq!(other.take().await, text);
+        }
+        for text in bodies(2..5) {
+            assert_eq!(other.take().await, text);
+            assert_eq!(call.take().await, text);
+        }
+        until(|| metrics.queue.ended.get() == 5).await;
+        assert_eq!(
+            (metrics.taken.get(), metrics.lost("comet_away").get()),
+            (10, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_waits_too_long_for_a_comet_is_counted_and_the_rest_goes_on() {
+    let mut config = stored();
+    config.queue.retry = Human::millis(1);
+    let (logic, comet) = one_comet(config).await;
+    let addr = comet.addr;
+    drop(comet);
+    support::lane::until_refused(addr).await;
+    let answer = logic.post(REPORT, "too long").await;
+    assert_eq!(answer["data"]["lost"], json!({"comet_away": 1}), "{answer}");
+    let metrics = logic.metrics();
+    until(|| metrics.queue.ended.get() == 1).await;
+    assert_eq!(metrics.lost("comet_away").get(), 1);
+    let mut comet = LaneComet::on(TcpListener::bind(addr).await.unwrap());
+    let next = ask(&logic, REPORT, "next");
+    assert_eq!(comet.call().await.take().await, "next");
+    assert_eq!(next.await.unwrap()["data"]["taken"], 1);
 }
 
 #[tokio::test]

@@ -1,7 +1,12 @@
 //! Which streams this process reads. Processes that read share the streams evenly: each counts the others, gives away what is
 //! beyond its share, and takes what is free.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::{task::JoinHandle, time::sleep};
@@ -28,6 +33,9 @@ struct Shift {
     shared: Arc<Shared>,
     comets: Arc<Comets>,
     every: Duration,
+    /// How long what is under way in a stream that is given away may take: a comet that does not answer must not keep the
+    /// stream from the others.
+    patience: Duration,
     mine: BTreeMap<u16, Mine>,
     /// Nothing more is begun.
     ends: bool,
@@ -39,8 +47,8 @@ struct Mine {
     /// Stops its reader.
     stop: CancellationToken,
     reader: JoinHandle<()>,
-    /// It is given away when its reader is done.
-    leaves: bool,
+    /// Since when it is being given away: when its reader is done, or has taken too long.
+    leaves: Option<Instant>,
 }
 
 impl Readers {
@@ -63,6 +71,7 @@ impl Readers {
             shared: Arc::new(shared),
             comets,
             every: config.queue.lease.get() / RENEWALS,
+            patience: config.queue.lease.get(),
             mine: BTreeMap::new(),
             ends: false,
         };
@@ -125,11 +134,12 @@ impl Shift {
     }
 
     async fn renew(&mut self) {
-        let finished: Vec<u16> = self.streams(|mine| mine.reader.is_finished());
-        for stream in finished {
+        let over = |mine: &Mine| mine.reader.is_finished() || mine.leaves_for(self.patience);
+        for stream in self.streams(over) {
             if let Some(Mine { claim, leaves, .. }) = self.mine.remove(&stream)
-                && leaves
+                && leaves.is_some()
             {
+                // What is still under way goes on to its end, or is refused for the successor's epoch.
                 self.release(&claim).await;
             }
         }
@@ -168,11 +178,10 @@ impl Shift {
     }
 
     fn give_away(&mut self, share: usize) {
-        let stay = self.streams(|mine| !mine.leaves);
+        let stay = self.streams(|mine| mine.leaves.is_none());
         for stream in stay.into_iter().skip(share) {
             if let Some(mine) = self.mine.get_mut(&stream) {
-                mine.leaves = true;
-                mine.stop.cancel();
+                mine.leave();
             }
         }
     }
@@ -181,7 +190,7 @@ impl Shift {
         let streams = self.shared.queue.streams();
         let start = rand::random_range(0..streams.max(1));
         for stream in (start..streams).chain(0..start) {
-            if self.streams(|mine| !mine.leaves).len() >= share {
+            if self.streams(|mine| mine.leaves.is_none()).len() >= share {
                 return;
             }
             if self.mine.contains_key(&stream) {
@@ -206,7 +215,7 @@ impl Shift {
             claim,
             stop,
             reader: tokio::spawn(reader),
-            leaves: false,
+            leaves: None,
         };
         self.mine.insert(claim.stream, mine);
     }
@@ -214,8 +223,7 @@ impl Shift {
     async fn finish(&mut self) {
         self.ends = true;
         for mine in self.mine.values_mut() {
-            mine.leaves = true;
-            mine.stop.cancel();
+            mine.leave();
         }
         loop {
             self.renew().await;
@@ -244,6 +252,17 @@ impl Shift {
     fn streams(&self, which: impl Fn(&Mine) -> bool) -> Vec<u16> {
         let mine = self.mine.iter().filter(|(_, mine)| which(mine));
         mine.map(|(stream, _)| *stream).collect()
+    }
+}
+
+impl Mine {
+    fn leave(&mut self) {
+        self.leaves.get_or_insert_with(Instant::now);
+        self.stop.cancel();
+    }
+
+    fn leaves_for(&self, time: Duration) -> bool {
+        self.leaves.is_some_and(|since| since.elapsed() >= time)
     }
 }
 
