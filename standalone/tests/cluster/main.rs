@@ -8,7 +8,7 @@
 //!
 //! - [`chaos`]: all faults, one after the other, with thousands of clients; by hand, `make chaos`
 //! - [`pushes`]: without faults; [`comets`], [`logics`], [`redis`], [`partition`]: with those of one part; [`queue`]: the same
-//!   with pushes that are stored
+//!   with pushes that are stored; [`cost`]: what storing them takes
 //! - [`harness`]: the processes, the ways between them, pushers and clients
 
 #![allow(
@@ -19,6 +19,7 @@
 
 mod chaos;
 mod comets;
+mod cost;
 mod harness;
 mod logics;
 mod partition;

@@ -20,7 +20,7 @@ use tokio::sync::MutexGuard;
 
 pub use self::{
     member::{Member, login},
-    pusher::{Answer, Pusher},
+    pusher::{Answer, Outcome, Pusher, one},
     traffic::Traffic,
     way::Way,
 };
@@ -109,6 +109,14 @@ impl Cluster {
             cluster.until_known(logic, 2).await;
         }
         cluster
+    }
+
+    /// One more logic-stub, which stores no pushes. It knows the comets by their leases.
+    pub async fn add_direct_logic(&mut self) {
+        let index = self.logics.len();
+        let logic = Program::logic(index, self.redis.addr, &Plan::default(), &self.log).await;
+        self.logics.push(logic);
+        self.until_known(index, self.comets.len()).await;
     }
 
     /// Logs in at a comet, again and again until it is let in.

@@ -143,17 +143,21 @@ async fn push(
             _ = ticks.tick() => {}
         }
         let body = format!("#{name} {number}");
-        let pushing = push_once(&mut connection, addr, PATH, &body);
-        let outcome = match within(&body, pushing).await {
-            None => Outcome::Unanswered,
-            Some(Answer { code: 0, .. }) => Outcome::Taken,
-            Some(Answer { message, .. }) => Outcome::Refused(message),
-        };
+        let outcome = within(&body, one(&mut connection, addr, &body)).await;
         if outcome == Outcome::Unanswered {
             connection = None;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         outcomes.lock().push(outcome);
+    }
+}
+
+/// Pushes to the room `live://1`, over the connection or a new one.
+pub async fn one(connection: &mut Option<TcpStream>, addr: SocketAddr, body: &str) -> Outcome {
+    match push_once(connection, addr, PATH, body).await {
+        None => Outcome::Unanswered,
+        Some(Answer { code: 0, .. }) => Outcome::Taken,
+        Some(Answer { message, .. }) => Outcome::Refused(message),
     }
 }
 

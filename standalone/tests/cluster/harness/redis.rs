@@ -59,6 +59,12 @@ impl Redis {
         self.until_up().await;
     }
 
+    /// Changes one of its settings.
+    pub async fn set(&self, setting: &str) {
+        let answer = self.ask(&format!("CONFIG SET {setting}")).await;
+        assert_eq!(answer.as_deref(), Some("+OK"));
+    }
+
     /// Writes down what is in it.
     pub async fn save(&self) {
         assert_eq!(self.ask("SAVE").await.as_deref(), Some("+OK"));
