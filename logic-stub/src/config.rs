@@ -4,8 +4,9 @@ mod auth;
 mod checks;
 mod defaults;
 mod queue;
+mod redis;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use common::{
     config::{Human, Spec},
@@ -17,11 +18,9 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     auth::{Auth, AuthMode, Claims},
     queue::{Queue, QueueMode},
+    redis::{Redis, RedisFileError},
 };
-use crate::sessions::{
-    memory::Limits,
-    redis::{Place, PlaceError, Waits},
-};
+use crate::sessions::memory::Limits;
 
 /// How the loader finds the configuration of this service. goim's own file for logic is understood.
 pub const SPEC: Spec = Spec {
@@ -298,31 +297,6 @@ pub struct Kick {
     pub waiting: usize,
 }
 
-/// `redis`: where sessions are kept, for several logic-stubs. goim's names where goim has them.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Redis {
-    /// `redis://host:port/db`; for a cluster, `redis+cluster://host:port,host:port`; for a master with sentinels,
-    /// `redis+sentinel://host:port,host:port/master/db`; each with `user:password@` before the first host. Empty: what goim's
-    /// `addr` says; if that is empty too, sessions are kept in memory.
-    pub url: String,
-    /// goim's `host:port`.
-    pub addr: String,
-    /// goim's password for `addr`.
-    pub auth: String,
-    /// The password that sentinels themselves ask for.
-    pub sentinel_auth: String,
-    /// Longest time for a connection to come about. Redis is near: goim has 200 ms.
-    pub dial_timeout: Human,
-    /// Longest time for an answer. Redis forks for its snapshots and may be silent for some 100 ms; a comet waits for 3 s.
-    pub read_timeout: Human,
-    /// Longest pause between attempts to connect again.
-    pub reconnect_delay: Human,
-    /// So long a sum of all room counts is good for. 100 comets with 10,000 rooms of 40 bytes each are 40 MB to read; goim reads
-    /// them every 10 s.
-    pub room_counts: Human,
-}
-
 /// `limits`: bounds of what peers may name. All lengths are in bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -386,33 +360,6 @@ pub struct Shutdown {
 }
 
 impl Config {
-    /// Where sessions are kept: nowhere but in memory, if neither address is set.
-    pub fn store_place(&self) -> Result<Option<Place>, PlaceError> {
-        let Redis {
-            url,
-            addr,
-            auth,
-            sentinel_auth,
-            ..
-        } = &self.redis;
-        let place = match (url.as_str(), addr.as_str()) {
-            ("", "") => return Ok(None),
-            ("", addr) => Place::of_goim(addr, auth)?,
-            (url, _) => Place::parse(url)?,
-        };
-        Ok(Some(place.with_sentinel_password(sentinel_auth)))
-    }
-
-    /// How long Redis is waited for.
-    pub fn store_waits(&self) -> Waits {
-        Waits {
-            dial: self.redis.dial_timeout.get(),
-            answer: self.redis.read_timeout.get(),
-            pause: self.redis.reconnect_delay.get(),
-            room_counts: self.redis.room_counts.get(),
-        }
-    }
-
     /// The bounds of the store.
     pub fn store_limits(&self) -> Limits {
         Limits {
@@ -436,19 +383,6 @@ impl HttpServer {
     /// How it knows who calls it.
     pub fn callers(&self) -> Callers {
         Callers::of(!self.token_file.is_empty(), self.allow_unauthenticated)
-    }
-}
-
-impl fmt::Debug for Redis {
-    /// Leaves out what may hold a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis")
-            .field("addr", &self.addr)
-            .field("dial_timeout", &self.dial_timeout)
-            .field("read_timeout", &self.read_timeout)
-            .field("reconnect_delay", &self.reconnect_delay)
-            .field("room_counts", &self.room_counts)
-            .finish_non_exhaustive()
     }
 }
 

@@ -18,8 +18,8 @@ struct Flags {
     /// A TOML file; what it does not say has its default.
     #[arg(long, short, env = "LOGIC_CONFIG")]
     config: Option<PathBuf>,
-    /// Keeps sessions in this Redis: `redis://host:port` or `redis+cluster://host:port,host:port`. The same as
-    /// `--set redis.url=URL`.
+    /// Keeps sessions in this Redis: `redis://host:port`, `redis+cluster://host:port,host:port` or
+    /// `redis+sentinel://host:port,host:port/master`, with `rediss` for TLS. The same as `--set redis.url=URL`.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
     /// One key, over file and environment: `--set node.heartbeat=30s`.

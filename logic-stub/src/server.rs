@@ -20,7 +20,7 @@ use crate::{
     access::{Access, AccessError},
     business::{Business, GoimBusiness},
     clock::Clock,
-    config::Config,
+    config::{Config, RedisFileError},
     grpc, http,
     logic::Logic,
     metrics::Metrics,
@@ -63,6 +63,9 @@ pub enum StartError {
     /// The configuration's Redis is none.
     #[error("redis: {0}")]
     Place(#[from] PlaceError),
+    /// A file that TLS to Redis needs cannot be read.
+    #[error("redis: {0}")]
+    RedisFile(#[from] RedisFileError),
     /// There is no way to the configuration's Redis. That it does not answer does not end the start.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -207,7 +210,7 @@ impl Builder {
         };
         warn_of_open_tokens(&config, http_addr);
         let monitor = Monitor::bind(&config.monitor)?;
-        let place = config.store_place()?;
+        let place = stores::place(&config)?;
         let queue = match queue {
             Some(queue) => Some(queue),
             None => stores::queue(&config, place.clone(), clock.clone())?,

@@ -78,9 +78,21 @@ fn an_address_in_use_ends_the_start() {
 
 #[test]
 fn a_redis_that_is_none_ends_the_start() {
-    let refused = logic_stub(&["--redis", "rediss://:hush@127.0.0.1:1"]);
+    let refused = logic_stub(&["--redis", "redis+other://:hush@127.0.0.1:1"]);
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
-    assert!(told.contains("redis.url") && told.contains("TLS"), "{told}");
+    assert!(
+        told.contains("redis.url") && told.contains("redis+sentinel"),
+        "{told}"
+    );
     assert!(!told.contains("hush"), "{told}");
+}
+
+#[test]
+fn a_file_for_tls_to_redis_that_is_not_there_ends_the_start() {
+    let secure = ["--redis", "rediss://:hush@127.0.0.1:1"];
+    let refused = logic_stub(&[&secure[..], &["--set", "redis.caFile=/nowhere/ca.pem"]].concat());
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success());
+    assert!(told.contains("/nowhere/ca.pem"), "{told}");
 }

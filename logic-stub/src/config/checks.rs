@@ -8,8 +8,7 @@ use common::{
 };
 
 use super::{
-    Backoff, Bounds, Comets, Config, HttpServer, Kick, Lanes, Node, Redis, RpcClient, RpcServer,
-    Sessions,
+    Backoff, Bounds, Comets, Config, HttpServer, Kick, Lanes, Node, RpcClient, RpcServer, Sessions,
 };
 
 impl Validate for Config {
@@ -43,7 +42,6 @@ impl Validate for Config {
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 /// The largest message that HTTP/2 libraries take without harm: 256 MiB.
@@ -183,23 +181,6 @@ impl Sessions {
     }
 }
 
-impl Redis {
-    fn validate(&self, checks: &mut Checks) {
-        checks.duration("redis.dialTimeout", self.dial_timeout, MILLISECOND..=MINUTE);
-        checks.duration("redis.readTimeout", self.read_timeout, MILLISECOND..=MINUTE);
-        checks.duration(
-            "redis.reconnectDelay",
-            self.reconnect_delay,
-            MILLISECOND..=MINUTE,
-        );
-        checks.duration(
-            "redis.roomCounts",
-            self.room_counts,
-            Duration::ZERO..=MINUTE,
-        );
-    }
-}
-
 impl Bounds {
     fn validate(&self, checks: &mut Checks) {
         checks.range("limits.token", self.token, 1..=1 << 20);
@@ -334,7 +315,7 @@ mod tests {
         assert_eq!(both.to_string(), "redis cluster a:1,b:2");
         let config = load("", &[url, "redis.auth=hush"]).unwrap();
         assert!(!format!("{config:?}").contains("hush"));
-        for wrong in ["redis.url=rediss://:hush@a:1", "redis.url=:hush@a:1"] {
+        for wrong in ["redis.url=redis+x://:hush@a:1", "redis.url=:hush@a:1"] {
             let error = load("", &[wrong]).unwrap_err();
             assert!(
                 error.contains("redis.url") && !error.contains("hush"),

@@ -6,7 +6,7 @@ use common::{
 };
 
 use super::{
-    Backoff, Bounds, Comets, FixedComet, HttpServer, Kick, Lanes, Node, PerMid, Redis, RpcClient,
+    Backoff, Bounds, Comets, FixedComet, HttpServer, Kick, Lanes, Node, PerMid, RpcClient,
     RpcServer, Sessions, Shutdown,
 };
 
@@ -122,21 +122,6 @@ impl Default for Sessions {
             sweep: Human::secs(60),
             per_mid: PerMid::Unlimited,
             max_per_mid: 1,
-        }
-    }
-}
-
-impl Default for Redis {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            addr: String::new(),
-            auth: String::new(),
-            sentinel_auth: String::new(),
-            dial_timeout: Human::millis(500),
-            read_timeout: Human::secs(1),
-            reconnect_delay: Human::secs(1),
-            room_counts: Human::secs(2),
         }
     }
 }

@@ -2,14 +2,32 @@
 
 use std::{sync::Arc, time::Duration};
 
+use common::tls;
 use tokio_util::sync::CancellationToken;
 
+use super::StartError;
 use crate::{
     clock::Clock,
     config::{Config, QueueMode},
     queue::{MemoryQueue, Queue, RedisQueue},
     sessions::{MemorySessions, RedisSessions, Sessions, StoreError, redis::Place},
 };
+
+/// The configuration's Redis, if it has one.
+pub(super) fn place(config: &Config) -> Result<Option<Place>, StartError> {
+    let (place, certificates) = (config.store_place()?, config.store_certificates()?);
+    let Some(place) = place else {
+        return Ok(None);
+    };
+    if place.is_secure() {
+        // The library takes what the process has; that another one was chosen before is as well.
+        let _ = Arc::unwrap_or_clone(tls::provider()).install_default();
+    }
+    Ok(Some(match certificates {
+        Some(certificates) => place.with_certificates(certificates)?,
+        None => place,
+    }))
+}
 
 /// Sessions in Redis.
 pub(super) fn redis(

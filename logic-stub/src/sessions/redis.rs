@@ -51,7 +51,7 @@ use super::{
 };
 use crate::clock::Clock;
 use leases::Remembered;
-pub use place::{Node, Place, PlaceError, Sentinels};
+pub use place::{Cluster, Node, Place, PlaceError, Sentinels};
 use record::{Pair, Record};
 use rooms::Sum;
 use scripts::{GENERATION, INDEX, REGISTER, REMOVE, RENEW};

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::*;
 use crate::{
     queue::contract::{self, LIMITS, Subject},
-    sessions::redis::tests::server::{Server, until},
+    sessions::redis::tests::{
+        authority::Authority,
+        server::{Server, until},
+    },
 };
 
 const WAITS: Waits = Waits {
@@ -46,8 +49,7 @@ impl Subject for Subjected<'_> {
 }
 
 fn queue(servers: &[Server], limits: Limits) -> RedisQueue {
-    let place = Place::parse(&Server::url(servers)).unwrap();
-    RedisQueue::new(place, limits, WAITS).unwrap()
+    RedisQueue::new(Server::place(servers), limits, WAITS).unwrap()
 }
 
 fn part(stream: u16, content: &str) -> Part {
@@ -81,6 +83,12 @@ async fn keeps_the_contract_on_a_cluster() {
         let claim = spread.claim(stream).await.unwrap().unwrap();
         assert_eq!(claim.entries, 1);
     }
+}
+
+#[tokio::test]
+async fn keeps_the_contract_over_tls() {
+    let servers = [Server::secure(&Authority::new())];
+    contract::check(|| Subjected::new(&servers)).await;
 }
 
 #[tokio::test]

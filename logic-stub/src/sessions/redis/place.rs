@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use redis::{ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo,
+    TlsCertificates,
+};
 use thiserror::Error;
 
-const SINGLE: &str = "redis://";
-const CLUSTER: &str = "redis+cluster://";
-const SENTINEL: &str = "redis+sentinel://";
+/// What stands between the kind of place and its hosts.
+const HOSTS: &str = "://";
 
 /// One server, a master that sentinels name, or some masters of a cluster by which the others are found. Shown without its
 /// password.
@@ -16,9 +18,18 @@ pub enum Place {
     /// One server.
     Single(Node),
     /// Nodes of a cluster; at least one.
-    Cluster(Vec<Node>),
+    Cluster(Cluster),
     /// The master that sentinels name.
     Sentinel(Sentinels),
+}
+
+/// Some nodes of a cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Where they are; at least one.
+    pub(super) nodes: Vec<Node>,
+    /// Of TLS to all nodes, if they are not the system's.
+    pub(super) certificates: Option<TlsCertificates>,
 }
 
 /// Sentinels, and what they are asked for.
@@ -32,6 +43,10 @@ pub struct Sentinels {
     pub(super) settings: RedisConnectionInfo,
     /// Of the sentinels themselves; empty where they ask for none.
     pub(super) password: String,
+    /// Whether TLS is spoken with the master, as with them.
+    pub(super) secure: bool,
+    /// Of TLS to all of them, if they are not the system's.
+    pub(super) certificates: Option<TlsCertificates>,
 }
 
 /// A server of Redis.
@@ -42,40 +57,77 @@ pub struct Node(pub(super) ConnectionInfo);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PlaceError {
-    /// TLS is asked for.
-    #[error("this version speaks no TLS to Redis")]
-    Tls,
+    /// There are certificates and no TLS.
+    #[error("certificates are of no use without TLS: rediss{HOSTS}")]
+    Plain,
+    /// The certificates are none.
+    #[error("the certificates cannot be used: {0}")]
+    Certificates(String),
     /// The text is of no known form.
     #[error(
-        "expected {SINGLE}[[USER]:PASSWORD@]HOST:PORT[/DB], {CLUSTER}[[USER]:PASSWORD@]HOST:PORT,HOST:PORT \
-         or {SENTINEL}[[USER]:PASSWORD@]HOST:PORT,HOST:PORT/MASTER[/DB]"
+        "expected redis{HOSTS}[[USER]:PASSWORD@]HOST:PORT[/DB], redis+cluster{HOSTS}[[USER]:PASSWORD@]HOST:PORT,HOST:PORT \
+         or redis+sentinel{HOSTS}[[USER]:PASSWORD@]HOST:PORT,HOST:PORT/MASTER[/DB], with TLS rediss in the place of redis"
     )]
     Malformed,
 }
 
 impl Place {
     /// Reads `redis://host:port/db`, `redis+cluster://host:port,host:port` or `redis+sentinel://host:port,host:port/master/db`,
-    /// each with `user:password@` before the first host.
+    /// each with `user:password@` before the first host, and `rediss` for TLS.
     pub fn parse(text: &str) -> Result<Self, PlaceError> {
-        if text.starts_with("rediss") {
-            return Err(PlaceError::Tls);
+        let (kind, rest) = text.split_once(HOSTS).ok_or(PlaceError::Malformed)?;
+        let (scheme, kind) = kind.split_once('+').unwrap_or((kind, ""));
+        let secure = match scheme {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(PlaceError::Malformed),
+        };
+        match kind {
+            "" => Ok(Self::Single(node(secure, rest)?)),
+            "cluster" => {
+                let (login, hosts) = login_and_hosts(rest);
+                Ok(Self::Cluster(Cluster {
+                    nodes: nodes_of(secure, &login, hosts)?,
+                    certificates: None,
+                }))
+            }
+            "sentinel" => sentinels_of(secure, rest).map(Self::Sentinel),
+            _ => Err(PlaceError::Malformed),
         }
-        if text.starts_with(SINGLE) {
-            return Ok(Self::Single(node(text)?));
-        }
-        if let Some(sentinels) = text.strip_prefix(SENTINEL) {
-            return sentinels_of(sentinels).map(Self::Sentinel);
-        }
-        let nodes = text.strip_prefix(CLUSTER).ok_or(PlaceError::Malformed)?;
-        let (login, hosts) = login_and_hosts(nodes);
-        Ok(Self::Cluster(nodes_of(&login, hosts)?))
+    }
+
+    /// With authorities, or a certificate of ours, that the system does not have. Only for TLS.
+    pub fn with_certificates(self, certificates: TlsCertificates) -> Result<Self, PlaceError> {
+        let given = |nodes: Vec<Node>| {
+            let nodes = nodes.into_iter();
+            let nodes = nodes.map(|node| node.with_certificates(certificates.clone()));
+            nodes.collect::<Result<Vec<_>, _>>()
+        };
+        Ok(match self {
+            Self::Single(node) => Self::Single(node.with_certificates(certificates)?),
+            Self::Cluster(cluster) => Self::Cluster(Cluster {
+                nodes: given(cluster.nodes)?,
+                certificates: Some(certificates),
+            }),
+            Self::Sentinel(sentinels) => Self::Sentinel(Sentinels {
+                nodes: given(sentinels.nodes.clone())?,
+                certificates: Some(certificates),
+                ..sentinels
+            }),
+        })
+    }
+
+    /// Whether TLS is spoken there.
+    pub fn is_secure(&self) -> bool {
+        let speaks = |node: &Node| matches!(node.0.addr(), ConnectionAddr::TcpTls { .. });
+        self.nodes().iter().any(speaks)
     }
 
     /// The servers that it names; of sentinels, those.
     pub(super) fn nodes(&self) -> &[Node] {
         match self {
             Self::Single(node) => std::slice::from_ref(node),
-            Self::Cluster(nodes) => nodes,
+            Self::Cluster(cluster) => &cluster.nodes,
             Self::Sentinel(sentinels) => &sentinels.nodes,
         }
     }
@@ -91,7 +143,7 @@ impl Place {
 
     /// goim's way of saying it: `host:port` and perhaps a password.
     pub fn of_goim(addr: &str, password: &str) -> Result<Self, PlaceError> {
-        let Node(info) = node(&format!("{SINGLE}{addr}"))?;
+        let Node(info) = node(false, addr)?;
         if password.is_empty() {
             return Ok(Self::Single(Node(info)));
         }
@@ -104,12 +156,22 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Single(node) => write!(f, "redis {node}"),
-            Self::Cluster(nodes) => {
-                f.write_str("redis cluster")?;
-                list(nodes, f)
-            }
+            Self::Cluster(cluster) => fmt::Display::fmt(cluster, f),
             Self::Sentinel(sentinels) => fmt::Display::fmt(sentinels, f),
         }
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("redis cluster")?;
+        list(&self.nodes, f)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -145,7 +207,7 @@ fn list(nodes: &[Node], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn sentinels_of(text: &str) -> Result<Sentinels, PlaceError> {
+fn sentinels_of(secure: bool, text: &str) -> Result<Sentinels, PlaceError> {
     let (login, rest) = login_and_hosts(text);
     let (hosts, master) = rest.split_once('/').ok_or(PlaceError::Malformed)?;
     let (master, db) = master.split_once('/').unwrap_or((master, ""));
@@ -154,12 +216,14 @@ fn sentinels_of(text: &str) -> Result<Sentinels, PlaceError> {
     }
     // What the first host's URL would say.
     let first = hosts.split(',').next().unwrap_or_default();
-    let Node(settings) = node(&format!("{SINGLE}{login}{}/{db}", first.trim()))?;
+    let Node(settings) = node(secure, &format!("{login}{}/{db}", first.trim()))?;
     Ok(Sentinels {
-        nodes: nodes_of("", hosts)?,
+        nodes: nodes_of(secure, "", hosts)?,
         master: master.to_owned(),
         settings: settings.redis_settings().clone(),
         password: String::new(),
+        secure,
+        certificates: None,
     })
 }
 
@@ -171,20 +235,33 @@ fn login_and_hosts(text: &str) -> (String, &str) {
     }
 }
 
-fn nodes_of(login: &str, hosts: &str) -> Result<Vec<Node>, PlaceError> {
+fn nodes_of(secure: bool, login: &str, hosts: &str) -> Result<Vec<Node>, PlaceError> {
     let nodes = hosts.split(',');
     nodes
-        .map(|host| node(&format!("{SINGLE}{login}{}", host.trim())))
+        .map(|host| node(secure, &format!("{login}{}", host.trim())))
         .collect()
 }
 
-fn node(url: &str) -> Result<Node, PlaceError> {
-    let has_host = url
-        .strip_prefix(SINGLE)
-        .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-    match url.into_connection_info() {
-        Ok(info) if has_host => Ok(Node(info)),
+/// What stands behind `redis://` in a URL of one server.
+fn node(secure: bool, rest: &str) -> Result<Node, PlaceError> {
+    let has_host = !rest.is_empty() && !rest.starts_with('/');
+    let scheme = if secure { "rediss" } else { "redis" };
+    match format!("{scheme}{HOSTS}{rest}").into_connection_info() {
+        // No way around the check of who answers.
+        Ok(info) if has_host && !rest.contains('#') => Ok(Node(info)),
         Ok(_) | Err(_) => Err(PlaceError::Malformed),
+    }
+}
+
+impl Node {
+    fn with_certificates(self, certificates: TlsCertificates) -> Result<Self, PlaceError> {
+        let Self(info) = self;
+        if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            return Err(PlaceError::Plain);
+        }
+        let client = Client::build_with_tls(info, certificates);
+        let client = client.map_err(|error| PlaceError::Certificates(error.to_string()))?;
+        Ok(Self(client.get_connection_info().clone()))
     }
 }
 
@@ -205,6 +282,12 @@ mod tests {
             (
                 "redis+sentinel://me:secret@a:1, b:2/mymaster/3",
                 "redis mymaster by sentinels a:1,b:2",
+            ),
+            ("rediss://:secret@host:1/3", "redis host:1"),
+            ("rediss+cluster://:secret@a:1,b:2", "redis cluster a:1,b:2"),
+            (
+                "rediss+sentinel://:secret@a:1/m",
+                "redis m by sentinels a:1",
             ),
         ] {
             let place = Place::parse(text).unwrap();
@@ -238,6 +321,8 @@ mod tests {
             "127.0.0.1:6379",
             "http://a:1",
             "redis+cluster://",
+            "redis+other://a:1",
+            "rediss://a:1/#insecure",
             "redis+cluster://a:1,",
             "redis+sentinel://a:1",
             "redis+sentinel://a:1/",
@@ -252,8 +337,14 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["rediss://a:1", "rediss+cluster://a:1"] {
-            assert_eq!(Place::parse(text).unwrap_err(), PlaceError::Tls);
-        }
+        let certificates = TlsCertificates {
+            client_tls: None,
+            root_cert: Some(b"none".to_vec()),
+        };
+        let plain = Place::parse("redis://a:1").unwrap();
+        assert_eq!(
+            plain.with_certificates(certificates.clone()).unwrap_err(),
+            PlaceError::Plain
+        );
     }
 }

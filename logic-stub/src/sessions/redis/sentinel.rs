@@ -3,7 +3,7 @@
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, RedisResult,
+    AsyncConnectionConfig, Client, RedisResult, TlsMode,
     aio::MultiplexedConnection,
     io::tcp::TcpSettings,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
@@ -75,6 +75,12 @@ fn client(place: &Sentinels, tcp: TcpSettings) -> RedisResult<SentinelClient> {
     }
     if !place.password.is_empty() {
         builder = builder.set_client_to_sentinel_password(&place.password);
+    }
+    if place.secure {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    if let Some(certificates) = &place.certificates {
+        builder = builder.set_client_to_redis_certificates(certificates.clone());
     }
     builder.build()
 }

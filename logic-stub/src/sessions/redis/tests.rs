@@ -1,6 +1,8 @@
 //! The contract on one server and on a cluster, goim's view of the data, and Redis that comes and goes.
 
+pub(crate) mod authority;
 mod faults;
+mod secure;
 mod sentinel;
 pub(crate) mod server;
 
@@ -44,7 +46,7 @@ impl<'a> Subjected<'a> {
         let (start, hand) = (Instant::now(), Arc::clone(&ahead));
         // Redis's clock goes on by itself: this one has to go with it.
         let clock = Clock::new(move || Instant::now().max(start) + *hand.lock());
-        let place = Place::parse(&Server::url(servers)).unwrap();
+        let place = Server::place(servers);
         let fixed = vec!["fixed".into()];
         Self {
             servers,
@@ -273,7 +275,7 @@ async fn another_replicas_leases_are_seen() {
     let one = Subjected::new(&servers);
     let other = Subjected {
         store: RedisSessions::new(
-            Place::parse(&Server::url(&servers)).unwrap(),
+            Server::place(&servers),
             LIMITS,
             WAITS,
             Clock::system(),

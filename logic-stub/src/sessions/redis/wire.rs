@@ -16,7 +16,7 @@ use redis::{
 use super::{
     Place, Waits,
     health::{Health, Outcome},
-    place::Node,
+    place::{Cluster, Node},
     sentinel::{self, Master},
 };
 use crate::sessions::StoreError;
@@ -121,7 +121,7 @@ impl Wire {
     pub(crate) fn new(place: Place, waits: &Waits, what: &'static str) -> Result<Self, StoreError> {
         let link = match &place {
             Place::Single(node) => single(node, waits).map(Link::Single),
-            Place::Cluster(nodes) => cluster(nodes, waits).map(Link::Cluster),
+            Place::Cluster(place) => cluster(place, waits).map(Link::Cluster),
             Place::Sentinel(sentinels) => Master::new(sentinels, waits, tcp(waits))
                 .map(|master| Link::Sentinel(Box::new(master))),
         };
@@ -325,16 +325,20 @@ fn single(node: &Node, waits: &Waits) -> RedisResult<ConnectionManager> {
     ConnectionManager::new_lazy_with_config(Client::open(info)?, config)
 }
 
-fn cluster(nodes: &[Node], waits: &Waits) -> RedisResult<ClusterConnection> {
+fn cluster(place: &Cluster, waits: &Waits) -> RedisResult<ClusterConnection> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let client = ClusterClient::builder(nodes.iter().map(|node| node.0.clone()))
+    let nodes = place.nodes.iter().map(|node| node.0.clone());
+    let mut builder = ClusterClient::builder(nodes)
         .connection_timeout(waits.dial)
         .response_timeout(waits.answer)
         .overall_response_timeout(Some(waits.dial + waits.answer))
         .min_retry_wait(millis(FIRST_PAUSE))
         .max_retry_wait(millis(waits.pause))
-        .tcp_settings(tcp(waits))
-        .build()?;
+        .tcp_settings(tcp(waits));
+    if let Some(certificates) = &place.certificates {
+        builder = builder.certs(certificates.clone());
+    }
+    let client = builder.build()?;
     Ok(client.get_pending_async_connection_with_config(ClusterConfig::new()))
 }
 

@@ -172,7 +172,7 @@ async fn a_server_that_was_away_says_nothing_of_comets() {
 async fn a_server_may_come_later() {
     let mut servers = [Server::start()];
     servers[0].kill();
-    let place = Place::parse(&Server::url(&servers)).unwrap();
+    let place = Server::place(&servers);
     let store = RedisSessions::new(place, LIMITS, IMPATIENT, Clock::system(), Vec::new()).unwrap();
     is_away(&store).await;
     servers[0].go();

@@ -4,10 +4,16 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use redis::{Client, Connection, FromRedisValue};
+
+use super::{
+    Place,
+    authority::{Authority, PASSWORD},
+};
 
 /// How long a server may take to come up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Server {
     pub(crate) port: u16,
     role: Role,
+    /// With it, all of TLS, certificates and a password are asked for.
+    authority: Option<Arc<Authority>>,
     directory: PathBuf,
     child: Option<Child>,
 }
@@ -34,12 +42,21 @@ enum Role {
 impl Server {
     /// A server by itself.
     pub(crate) fn start() -> Self {
-        Self::on(free_port(), Role::Single)
+        Self::on(free_port(), Role::Single, None)
+    }
+
+    /// The same behind TLS, for those with a certificate of `authority` and the password.
+    pub(crate) fn secure(authority: &Arc<Authority>) -> Self {
+        Self::on(free_port(), Role::Single, Some(authority))
     }
 
     /// One that has what this one has.
     pub(crate) fn replica(&self) -> Self {
-        let replica = Self::on(free_port(), Role::Replica(self.port));
+        let replica = Self::on(
+            free_port(),
+            Role::Replica(self.port),
+            self.authority.as_ref(),
+        );
         let info = || self.ask::<String>(&["INFO", "replication"]);
         until("it has a replica", || info().contains("state=online"));
         replica
@@ -47,7 +64,11 @@ impl Server {
 
     /// A sentinel that knows this one as `mymaster`, and its replica.
     pub(crate) fn sentinel(&self) -> Self {
-        let sentinel = Self::on(free_port(), Role::Sentinel(self.port));
+        let sentinel = Self::on(
+            free_port(),
+            Role::Sentinel(self.port),
+            self.authority.as_ref(),
+        );
         let words = ["SENTINEL", "REPLICAS", "mymaster"];
         until("it knows the replica", || {
             !sentinel.ask::<Vec<redis::Value>>(&words).is_empty()
@@ -57,11 +78,21 @@ impl Server {
 
     /// Three masters that share the slots.
     pub(crate) fn cluster() -> Vec<Self> {
+        Self::cluster_by(None)
+    }
+
+    /// The same behind TLS.
+    pub(crate) fn secure_cluster(authority: &Arc<Authority>) -> Vec<Self> {
+        Self::cluster_by(Some(authority))
+    }
+
+    fn cluster_by(authority: Option<&Arc<Authority>>) -> Vec<Self> {
         let nodes: Vec<Self> = (0..3)
-            .map(|_| Self::on(free_port(), Role::Node(free_port())))
+            .map(|_| Self::on(free_port(), Role::Node(free_port()), authority))
             .collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let created = Command::new("redis-cli")
+            .args(authority.map_or_else(Vec::new, |authority| authority.of_a_caller()))
             .args(["--cluster", "create"])
             .args(addresses)
             .arg("--cluster-yes")
@@ -75,24 +106,39 @@ impl Server {
     }
 
     /// Where a store finds them.
-    pub(crate) fn url(servers: &[Self]) -> String {
+    pub(crate) fn place(servers: &[Self]) -> Place {
         let hosts = servers
             .iter()
             .map(|server| format!("127.0.0.1:{}", server.port));
-        let scheme = if servers.len() == 1 {
-            "redis"
-        } else {
-            "redis+cluster"
+        let hosts = hosts.collect::<Vec<_>>().join(",");
+        let kind = match servers {
+            [
+                Self {
+                    role: Role::Sentinel(_),
+                    ..
+                },
+            ] => "+sentinel",
+            [_] => "",
+            _ => "+cluster",
         };
-        format!("{scheme}://{}", hosts.collect::<Vec<_>>().join(","))
+        let master = if kind == "+sentinel" { "/mymaster" } else { "" };
+        match &servers[0].authority {
+            None => Place::parse(&format!("redis{kind}://{hosts}{master}")).unwrap(),
+            Some(authority) => {
+                let url = format!("rediss{kind}://:{PASSWORD}@{hosts}{master}");
+                let place = Place::parse(&url).unwrap();
+                place.with_certificates(authority.certificates()).unwrap()
+            }
+        }
     }
 
-    fn on(port: u16, role: Role) -> Self {
+    fn on(port: u16, role: Role, authority: Option<&Arc<Authority>>) -> Self {
         let directory = std::env::temp_dir().join(format!("redis-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&directory).unwrap();
         let mut server = Self {
             port,
             role,
+            authority: authority.cloned(),
             directory,
             child: None,
         };
@@ -103,35 +149,67 @@ impl Server {
     /// Starts it, on the port that it has. It knows its cluster again and has no data.
     pub(crate) fn go(&mut self) {
         let mut command = Command::new("redis-server");
-        if let Role::Sentinel(master) = self.role {
+        let settings = self.settings();
+        if let Role::Sentinel(_) = self.role {
             let file = self.directory.join("sentinel.conf");
-            let text = format!(
-                "port {}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {master} 1\n\
-                 sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 5000\n",
-                self.port
-            );
-            std::fs::write(&file, text).unwrap();
+            let lines = settings
+                .iter()
+                .map(|(name, value)| format!("{name} {value}\n"));
+            std::fs::write(&file, lines.collect::<String>()).unwrap();
             command.arg(file).arg("--sentinel");
         } else {
-            command
-                .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-                .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
-                .arg("--dir")
-                .arg(&self.directory);
+            for (name, value) in settings {
+                command.arg(format!("--{name}")).args(value.split(' '));
+            }
+            command.args(["--save", ""]);
         }
-        match self.role {
-            Role::Node(bus) => command
-                .args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"])
-                .args(["--cluster-port", &bus.to_string()]),
-            Role::Replica(of) => command
-                .args(["--replicaof", &format!("127.0.0.1 {of}")])
-                .args(["--repl-diskless-sync-delay", "0"]),
-            Role::Single | Role::Sentinel(_) => &mut command,
-        };
         let child = command.stdout(Stdio::null()).spawn();
         self.child =
             Some(child.expect("redis-server is not there: scripts/test-tools installs it"));
         until("it answers", || self.connection().is_some());
+    }
+
+    /// Lines of its configuration, each with the name first.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let port = self.port.to_string();
+        let mut settings = match &self.authority {
+            None => vec![("port", port)],
+            Some(authority) => authority.of_a_server(port),
+        };
+        settings.push(("bind", "127.0.0.1".to_owned()));
+        if let Role::Sentinel(master) = self.role {
+            settings.push(("sentinel", format!("monitor mymaster 127.0.0.1 {master} 1")));
+            if self.authority.is_some() {
+                settings.push(("sentinel", format!("auth-pass mymaster {PASSWORD}")));
+            }
+            for words in [
+                "down-after-milliseconds mymaster 1000",
+                "failover-timeout mymaster 5000",
+            ] {
+                settings.push(("sentinel", words.to_owned()));
+            }
+            return settings;
+        }
+        if self.authority.is_some() {
+            settings.push(("requirepass", PASSWORD.to_owned()));
+            settings.push(("masterauth", PASSWORD.to_owned()));
+        }
+        settings.push(("appendonly", "no".to_owned()));
+        settings.push(("loglevel", "warning".to_owned()));
+        settings.push(("dir", self.directory.display().to_string()));
+        match self.role {
+            Role::Node(bus) => settings.extend([
+                ("cluster-enabled", "yes".to_owned()),
+                ("cluster-node-timeout", "2000".to_owned()),
+                ("cluster-port", bus.to_string()),
+            ]),
+            Role::Replica(of) => settings.extend([
+                ("replicaof", format!("127.0.0.1 {of}")),
+                ("repl-diskless-sync-delay", "0".to_owned()),
+            ]),
+            Role::Single | Role::Sentinel(_) => {}
+        }
+        settings
     }
 
     /// Ends it at once.
@@ -178,7 +256,18 @@ impl Server {
     }
 
     fn connection(&self) -> Option<Connection> {
-        let client = Client::open(("127.0.0.1", self.port)).unwrap();
+        let client = match &self.authority {
+            None => Client::open(("127.0.0.1", self.port)),
+            Some(authority) => {
+                let login = match self.role {
+                    Role::Sentinel(_) => String::new(),
+                    _ => format!(":{PASSWORD}@"),
+                };
+                let url = format!("rediss://{login}127.0.0.1:{}", self.port);
+                Client::build_with_tls(url, authority.certificates())
+            }
+        };
+        let client = client.unwrap();
         let mut connection = client
             .get_connection_with_timeout(Duration::from_secs(1))
             .ok()?;
