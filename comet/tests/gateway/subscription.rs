@@ -5,14 +5,26 @@ use std::net::SocketAddr;
 
 use comet::transport::Door;
 use common::config::Human;
-use protocol::{grpc::goim::logic::ConnectionRef, op};
+use protocol::{
+    grpc::goim::{
+        comet::{BroadcastReq, comet_client::CometClient},
+        logic::ConnectionRef,
+        protocol::Proto,
+    },
+    op,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
 
-use crate::support::{FakeLogic, Gateway, Told, config, token, until, within};
+use crate::{
+    client,
+    connector::Wanted,
+    support::{FakeLogic, Gateway, OP, Told, config, token, until, within},
+};
 
 /// One request for `/sub`, and the answer's status, head and body.
 async fn get(addr: SocketAddr, query: &str, lines: &str) -> (u16, String, String) {
@@ -335,4 +347,59 @@ async fn a_balancer_says_whose_session_it_is() {
         assert_eq!(told, 429, "{body}");
         assert!(body.contains("address_connections"), "{body}");
     }
+}
+
+/// A request over TLS, whose connection stays, and what of its answer is there when it has these words.
+async fn ask_behind_tls(
+    gateway: &Gateway,
+    query: &str,
+    lines: &str,
+    words: &str,
+) -> (TlsStream<TcpStream>, String) {
+    let addr = gateway.addr(client::Door::Wss);
+    let socket = TcpStream::connect(addr).await.unwrap();
+    let mut stream = within(Wanted::default().connect(socket)).await.unwrap();
+    let request = format!("GET /sub?{query} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let answer = read_to(&mut stream, words).await;
+    (stream, answer)
+}
+
+async fn read_to(stream: &mut TlsStream<TcpStream>, words: &str) -> String {
+    let mut answer = Vec::new();
+    within(async {
+        while !String::from_utf8_lossy(&answer).contains(words) {
+            let count = stream.read_buf(&mut answer).await.unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+    })
+    .await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn polls_and_streams_are_served_behind_tls() {
+    let logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let (_, answer) = ask_behind_tls(&gateway, &login("poll"), "", "\"messages\":").await;
+    let answer = answer.split_once("\r\n\r\n").unwrap().1;
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let session = answer["session"].as_str().unwrap();
+    let (mut events, _) = ask_behind_tls(&gateway, &login("stream"), EVENTS, "\"op\":8").await;
+    let proto = Proto {
+        ver: 1,
+        op: OP,
+        seq: 0,
+        body: b"over TLS".as_slice().into(),
+    };
+    let request = BroadcastReq {
+        proto_op: OP,
+        proto: Some(proto),
+        speed: 0,
+    };
+    let mut service = CometClient::new(gateway.rpc());
+    service.broadcast(request).await.unwrap();
+    let next = format!("s={session}&ack={}", answer["ack"]);
+    ask_behind_tls(&gateway, &next, "", "over TLS").await;
+    read_to(&mut events, "over TLS").await;
 }
