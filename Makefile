@@ -10,6 +10,7 @@ run:
 
 test: test-tools
 	. target/test-tools/env && $(CARGO) test --workspace
+	$(CARGO) test --package standalone --test end_to_end -- --ignored five_thousand
 
 lint:
 	$(CARGO) fmt --all --check

@@ -356,7 +356,7 @@ async fn many_are_drained_in_their_time_lose_nothing_and_come_back_one_by_one() 
 
 /// The same with as many as a small comet has; with `--nocapture` it shows how they go and come back.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes half a minute and 10,000 files"]
+#[ignore = "takes half a minute and 10,000 files: `make test` runs it after the others"]
 async fn five_thousand_are_drained() {
     common::files::raise_bound().unwrap();
     let exodus = Exodus {
