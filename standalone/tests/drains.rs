@@ -179,7 +179,11 @@ async fn sessions_on_requests_are_told_by_their_next_answers() {
     is_advice(&said);
     assert_eq!(json!(last.retry), said["delay_ms"]);
 
-    let messages = away.poll().await;
+    let mut messages = away.poll().await;
+    if messages.len() == 1 {
+        // It came before it was told in its turn.
+        messages.extend(away.poll().await);
+    }
     let [waits, last] = &messages[..] else {
         panic!("{messages:?}");
     };
