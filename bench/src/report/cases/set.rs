@@ -322,7 +322,7 @@ fn secured(cases: &mut Vec<Case>) {
     let idle = Work::Idle(Door::Wss);
     cases.push(case("idle-wss", idle, "", &targets));
     let room = Work::Rooms(pushes(1000, Door::Wss, 8), 1);
-    cases.push(case("room-8-wss-1000", room, "", &[Target::NoFault]));
+    cases.push(case("room-8-wss-1000", room, "", &[]));
 }
 
 /// The doors of those who have nothing but HTTP. goim's comet has neither.
