@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// For a comet beside others: the port of a monitor is nobody's here.
 const NO_MONITOR: &str = "monitor.open=false";
 
+/// For a comet that has sessions over HTTP: each outlives its client by a minute, and many rounds of clients fall into one.
+const ALL_SESSIONS: &str = "subscription.sessions=1000000";
+
 /// For a comet that has doors behind TLS: they are opened.
 const OWN_CERTIFICATE: &str = "tls.developmentCertificate=true";
 
@@ -155,8 +158,10 @@ impl Comet {
             format!("logic.addresses={logic}"),
             "env.host=bench".to_owned(),
         ];
-        if takes(comet, NO_MONITOR)? {
-            own.push(NO_MONITOR.to_owned());
+        for key in [NO_MONITOR, ALL_SESSIONS] {
+            if takes(comet, key)? {
+                own.push(key.to_owned());
+            }
         }
         let mut doors = Doors {
             tcp: Some(tcp),

@@ -39,6 +39,12 @@ impl EventWalk {
                 return Err(refused(&self.chunks));
             }
             self.chunks.drain(..end + 4);
+            // One event and its end: the server says why it takes no client now.
+            if head.contains("content-length:") {
+                let said = String::from_utf8_lossy(&self.chunks);
+                let data = said.lines().find(|line| line.starts_with("data: "));
+                return Err(refused(data.unwrap_or(&head).as_bytes()));
+            }
             self.is_open = true;
         }
         self.take_chunks()?;
@@ -145,6 +151,11 @@ mod tests {
             error,
             WalkError::Refused("HTTP/1.1 403 Forbidden".to_owned())
         );
+        let later = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 19\r\n\r\n\
+                     data: {\"op\":6}\n\n...";
+        let error = walked(later.as_bytes(), later.len()).unwrap_err();
+        assert_eq!(error, WalkError::Refused("data: {\"op\":6}".to_owned()));
+        assert!(walked(later.as_bytes(), 5).is_err());
         assert!(walked(format!("{HEAD}zz\r\n").as_bytes(), 99).is_err());
     }
 
