@@ -25,9 +25,9 @@ test-tools:
 test-deploy:
 	./scripts/test-deploy
 
-# Kills, cuts off and restarts everything under load, and writes into docs/operations.md what that costs: some eight minutes.
+# Kills, cuts off and restarts everything under load, and writes into docs/operations.md what that costs: some ten minutes.
 chaos: test-tools
-	. target/test-tools/env && $(CARGO) test -p standalone --test cluster chaos -- --ignored --nocapture
+	. target/test-tools/env && $(CARGO) test --release -p standalone --test cluster chaos -- --ignored --nocapture
 
 fmt:
 	$(CARGO) fmt --all

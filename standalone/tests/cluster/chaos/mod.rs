@@ -1,5 +1,6 @@
-//! Everything that may die dies, one after the other, under a steady load with thousands of clients: `make chaos`, some eight
-//! minutes. It writes what was lost, and how long it took until all were back, into docs/operations.md.
+//! Everything that may die dies, one after the other, under a steady load with thousands of clients, with pushes that go to the
+//! lanes at once and with pushes that are stored: `make chaos`, some ten minutes beside the build. It writes what was lost, and how
+//! long it took until all were back, into docs/operations.md.
 //!
 //! [`crowd`]: the clients; [`load`]: the pushers; [`tally`]: what became of what was pushed.
 
@@ -40,57 +41,10 @@ struct Chaos {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes: make chaos"]
 async fn chaos() {
-    let mut chaos = Chaos::start().await;
-    chaos.phase("Nothing", async |_, _| {}).await;
-    for comet in 0..2 {
-        let kill = async |cluster: &mut Cluster, _: &Plan| {
-            cluster.comets[comet].kill().await;
-            tokio::time::sleep(RESTART).await;
-            cluster.comets[comet].restart().await;
-        };
-        let name = ["kill -9 of the first comet", "kill -9 of the second comet"][comet];
-        chaos.phase(name, kill).await;
-    }
-    for logic in 0..2 {
-        let kill = async |cluster: &mut Cluster, _: &Plan| {
-            cluster.logics[logic].kill().await;
-            tokio::time::sleep(RESTART).await;
-            cluster.logics[logic].restart().await;
-        };
-        let name = [
-            "kill -9 of the first logic-stub",
-            "kill -9 of the second logic-stub",
-        ][logic];
-        chaos.phase(name, kill).await;
-    }
-    chaos
-        .phase(
-            "kill -9 of Redis, which comes back empty",
-            async |cluster, _| {
-                cluster.redis.kill().await;
-                tokio::time::sleep(RESTART).await;
-                cluster.redis.restart().await;
-            },
-        )
-        .await;
-    chaos
-        .phase("Redis hangs for 5 s", async |cluster, _| {
-            cluster.redis.signal("STOP").await;
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            cluster.redis.signal("CONT").await;
-        })
-        .await;
-    chaos
-        .phase(
-            "A comet and a logic-stub are cut off from each other for 20 s",
-            partition,
-        )
-        .await;
-    chaos
-        .phase("A rolling restart of everything", rolling_restart)
-        .await;
-    tally::write(&chaos.rows);
-    for (name, tally) in &chaos.rows {
+    let direct = Chaos::start(false).await.everything().await;
+    let stored = Chaos::start(true).await.everything().await;
+    tally::write(&direct, &stored);
+    for (name, tally) in direct.iter().chain(&stored) {
         assert_eq!(tally.expected, tally.received + tally.missing(), "{name}");
         assert!(tally.accepted > 0, "{name}");
     }
@@ -128,11 +82,12 @@ async fn rolling_restart(cluster: &mut Cluster, _: &Plan) {
 }
 
 impl Chaos {
-    async fn start() -> Self {
+    /// With the defaults, in the place of what shortens other tests.
+    async fn start(stored: bool) -> Self {
         let plan = Plan {
+            stored,
             logics: vec![Way::open().await, Way::open().await],
             comet: Some(Way::open().await),
-            // The defaults, in the place of what shortens other tests.
             settings: ["logic.renew=10s", "push.wait=1s"]
                 .map(ToOwned::to_owned)
                 .to_vec(),
@@ -140,6 +95,7 @@ impl Chaos {
                 "sessions.lease=30s",
                 "redis.roomCounts=2s",
                 "lanes.retry=10s",
+                "queue.lease=5s",
             ]
             .map(ToOwned::to_owned)
             .to_vec(),
@@ -155,6 +111,66 @@ impl Chaos {
         };
         chaos.until_all_are_back().await;
         chaos
+    }
+
+    /// One fault after the other; returns what each cost.
+    async fn everything(mut self) -> Vec<(&'static str, Tally)> {
+        self.phase("Nothing", async |_, _| {}).await;
+        self.comets_die().await;
+        self.logics_die().await;
+        self.redis_fails().await;
+        let name = "A comet and a logic-stub are cut off from each other for 20 s";
+        self.phase(name, partition).await;
+        let name = "A rolling restart of everything";
+        self.phase(name, rolling_restart).await;
+        self.rows
+    }
+
+    async fn comets_die(&mut self) {
+        let names = ["kill -9 of the first comet", "kill -9 of the second comet"];
+        for (comet, name) in names.into_iter().enumerate() {
+            self.phase(name, async |cluster, _| {
+                cluster.comets[comet].kill().await;
+                tokio::time::sleep(RESTART).await;
+                cluster.comets[comet].restart().await;
+            })
+            .await;
+        }
+    }
+
+    async fn logics_die(&mut self) {
+        let names = [
+            "kill -9 of the first logic-stub",
+            "kill -9 of the second logic-stub",
+        ];
+        for (logic, name) in names.into_iter().enumerate() {
+            self.phase(name, async |cluster, _| {
+                cluster.logics[logic].kill().await;
+                tokio::time::sleep(RESTART).await;
+                cluster.logics[logic].restart().await;
+            })
+            .await;
+        }
+    }
+
+    async fn redis_fails(&mut self) {
+        let name = if self.plan.stored {
+            "kill -9 of Redis, which comes back with what it wrote down"
+        } else {
+            "kill -9 of Redis, which comes back empty"
+        };
+        self.phase(name, async |cluster, _| {
+            cluster.redis.kill().await;
+            tokio::time::sleep(RESTART).await;
+            cluster.redis.restart().await;
+        })
+        .await;
+        self.phase("Redis hangs for 5 s", async |cluster, _| {
+            cluster.redis.signal("STOP").await;
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            cluster.redis.signal("CONT").await;
+        })
+        .await;
     }
 
     /// Strikes amid the load, waits until all are back and nothing is under way, and counts.

@@ -88,8 +88,22 @@ impl Tally {
     }
 }
 
-/// Puts the table into the document.
-pub fn write(rows: &[(&str, Tally)]) {
+/// Puts the tables into the document: of pushes that go to the lanes at once, and of pushes that are stored.
+pub fn write(direct: &[(&str, Tally)], stored: &[(&str, Tally)]) {
+    let tables = format!(
+        "Pushes that go to the lanes at once (`queue.mode = \"direct\"`):\n\n{}\n\
+         Pushes that are stored first (`queue.mode = \"stored\"`), in a Redis with `appendfsync always`:\n\n{}",
+        table(direct),
+        table(stored)
+    );
+    eprintln!("{CLIENTS} clients in {ROOMS} rooms\n\n{tables}");
+    let document = fs::read_to_string(DOCUMENT).unwrap();
+    let (before, rest) = document.split_once(BEGIN).expect("where it begins");
+    let (_, after) = rest.split_once(END).expect("where it ends");
+    fs::write(DOCUMENT, format!("{before}{BEGIN}\n{tables}\n{END}{after}")).unwrap();
+}
+
+fn table(rows: &[(&str, Tally)]) -> String {
     let mut table = String::from(
         "| Fault | Pushes: accepted | refused | without an answer | Messages of those accepted | Lost by clients that stayed | by \
          clients that had come back | in connections that ended | by clients that were away | Came twice | All are back after |\n\
@@ -115,9 +129,5 @@ pub fn write(rows: &[(&str, Tally)]) {
         )
         .unwrap();
     }
-    eprintln!("{CLIENTS} clients in {ROOMS} rooms\n\n{table}");
-    let document = fs::read_to_string(DOCUMENT).unwrap();
-    let (before, rest) = document.split_once(BEGIN).expect("where it begins");
-    let (_, after) = rest.split_once(END).expect("where it ends");
-    fs::write(DOCUMENT, format!("{before}{BEGIN}\n{table}\n{END}{after}")).unwrap();
+    table
 }
