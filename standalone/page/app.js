@@ -5,12 +5,12 @@
  * anybody can read. Latency is known only for what this page pushed to itself: from the request to the arrival.
  */
 
+import { LatencyChart, formatMs } from "/chart.js";
 import { GoimClient } from "/goim.js";
 import { EventStream, LongPoll } from "/transports.js";
 
 const MAX_ROWS = 200;
 const MAX_TEXT = 2_000;
-const MAX_LATENCIES = 120;
 const HEARTBEAT_MS = 5_000;
 const TOTALS_EVERY_S = 5;
 const PUSH_EXPECTED_MS = 10_000;
@@ -31,9 +31,8 @@ let seconds = 0;
 let paused = false;
 let pushing = false;
 let frameWanted = false;
-let chartStale = true;
 let waiting = [];
-const latencies = [];
+const chart = new LatencyChart($("chart"), $("latency-summary"), wantFrame);
 /** Text of a push -> times at which this page sent it and has not seen it yet. */
 const expected = new Map();
 
@@ -52,8 +51,6 @@ function start() {
   $("copy").addEventListener("click", copyCurl);
   $("pause").addEventListener("click", togglePause);
   $("clear").addEventListener("click", clearMessages);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawChart);
-  new ResizeObserver(redrawChart).observe($("chart"));
   setInterval(tick, 1_000);
   prefill();
   fillAddress();
@@ -316,11 +313,7 @@ async function copyCurl() {
 function arrive({ op, text }) {
   received += 1;
   const latency = takeLatency(text);
-  if (latency !== null) {
-    latencies.push(latency);
-    if (latencies.length > MAX_LATENCIES) latencies.shift();
-    chartStale = true;
-  }
+  if (latency !== null) chart.add(latency);
   waiting.push({ op, text: text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text, latency, at: new Date() });
   // Frames stop in a hidden tab: what would never be shown is let go.
   if (waiting.length > 2 * MAX_ROWS) waiting = waiting.slice(-MAX_ROWS);
@@ -353,7 +346,7 @@ function draw() {
     while (list.childElementCount > MAX_ROWS) list.lastElementChild.remove();
     $("empty").hidden = true;
   }
-  if (chartStale) drawChart();
+  chart.draw();
 }
 
 function row({ op, text, latency, at }) {
@@ -383,51 +376,6 @@ function clearMessages() {
   waiting = [];
   $("messages").replaceChildren();
   $("empty").hidden = false;
-}
-
-// Chart
-
-function redrawChart() {
-  chartStale = true;
-  wantFrame();
-}
-
-function drawChart() {
-  chartStale = false;
-  const canvas = $("chart");
-  const { width, height } = canvas.getBoundingClientRect();
-  const scale = devicePixelRatio || 1;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const style = getComputedStyle(document.documentElement);
-  const color = (name) => style.getPropertyValue(name).trim();
-  const top = 18;
-  const base = height - 1;
-  const highest = Math.max(1, ...latencies);
-  pen.fillStyle = color("--line");
-  pen.fillRect(0, base, width, 1);
-  pen.fillRect(0, top, width, 1);
-  pen.fillStyle = color("--muted");
-  pen.font = "12px system-ui, sans-serif";
-  pen.fillText(latencies.length > 0 ? formatMs(highest) : "Push to this page to measure", 0, top - 6);
-  pen.fillStyle = color("--accent");
-  const step = width / MAX_LATENCIES;
-  latencies.forEach((latency, index) => {
-    const tall = Math.max(2, ((base - top) * latency) / highest);
-    const left = width - (latencies.length - index) * step;
-    pen.fillRect(left + step * 0.15, base - tall, Math.max(1, step * 0.7), tall);
-  });
-  if (latencies.length > 0) summarize();
-}
-
-function summarize() {
-  const sorted = latencies.toSorted((a, b) => a - b);
-  const at = (share) => formatMs(sorted[Math.floor(share * (sorted.length - 1))]);
-  const text = `last ${formatMs(latencies.at(-1))} · median ${at(0.5)} · worst ${at(1)}`;
-  $("latency-summary").textContent = text;
-  $("chart").setAttribute("aria-label", `Latency of the last ${sorted.length} pushes: ${text}`);
 }
 
 // Once a second
@@ -474,8 +422,4 @@ function parseOperations(text) {
 function randomKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(6));
   return `web-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
-function formatMs(ms) {
-  return `${ms < 100 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }

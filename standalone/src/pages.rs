@@ -17,7 +17,7 @@ use logic_stub::LogicStub;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:";
 
 /// The files of the page: path, type, content.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     (
         "/",
         "text/html; charset=utf-8",
@@ -32,6 +32,11 @@ const FILES: [(&str, &str, &str); 6] = [
         "/app.js",
         "text/javascript; charset=utf-8",
         include_str!("../page/app.js"),
+    ),
+    (
+        "/chart.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../page/chart.js"),
     ),
     (
         "/goim.js",
