@@ -8,6 +8,7 @@
 )]
 
 pub mod jwt;
+pub mod kick;
 pub mod lane;
 pub mod store;
 
