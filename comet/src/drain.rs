@@ -6,8 +6,8 @@
 //!    new clients are to be sent here. Everything else goes on for `drain.wait`, until balancers have seen that.
 //! 2. All connections are told operation 6 with an [`Advice`], one after the other, over `drain.over`; what waits for each is
 //!    written first. Logins from now on are told the same. Pushes go on to those that are still here.
-//! 3. Sessions between two requests are told when their clients come. Then the doors are closed, and what is left closes, all within
-//!    the time that any connection has for that.
+//! 3. Sessions between two requests are told when their clients come, and are open until these say that they have got it, all within
+//!    the time that any connection has to close. Then the doors are closed, and what is left has that time again.
 //! 4. Logic is told of every connection's end, and then that this comet leaves: nothing is routed here any more.
 //!
 //! # Layout
@@ -24,7 +24,7 @@ use common::readiness::Latch;
 use tokio::{
     sync::oneshot,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -77,8 +77,6 @@ pub struct Ending {
     pub connections: TaskTracker,
     /// All sessions on HTTP requests.
     pub sessions: TaskTracker,
-    /// Cancelled when nobody comes in any more.
-    pub doors: CancellationToken,
     /// Cancelled when logic is to be told that this comet leaves; `renewal` tells it and ends.
     pub leaving: CancellationToken,
     /// The task that tells logic of this comet.
@@ -215,15 +213,10 @@ impl Ending {
 
     /// Closes the doors, and waits for the ends of all connections.
     async fn close(&self) {
-        let end = Instant::now() + self.patience();
-        self.sessions.close();
-        // Clients between two requests hear of it by the next one, which needs the doors. Some do not come.
-        drop(timeout_at(end - MARGIN, self.sessions.wait()).await);
-        self.doors.cancel();
-        self.connections.close();
-        let closing = async { tokio::join!(self.sessions.wait(), self.connections.wait()) };
-        if timeout_at(end, closing).await.is_err() {
-            let open = self.sessions.len() + self.connections.len();
+        let each = self.gateway.protocol.close_timeout.get();
+        let doors = &self.gateway.doors;
+        let open = close_in_turn(&self.sessions, doors, &self.connections, each).await;
+        if open > 0 {
             tracing::warn!(open, "some connections did not close in time");
         }
     }
@@ -263,6 +256,25 @@ async fn dismiss(bucket: &Bucket, from: usize, farewell: &Farewell) -> Dismissed
     dismissed.await.unwrap_or_default()
 }
 
+/// Waits for all sessions, closes the doors, and waits for all connections: for `each` as long at most. Returns how many are open
+/// then.
+async fn close_in_turn(
+    sessions: &TaskTracker,
+    doors: &CancellationToken,
+    connections: &TaskTracker,
+    each: Duration,
+) -> usize {
+    sessions.close();
+    // Clients between two requests hear of it by the next one, which needs the doors. Some do not come.
+    drop(timeout(each, sessions.wait()).await);
+    doors.cancel();
+    connections.close();
+    // Connections of HTTP begin to close only now, however long the sessions took.
+    let closing = async { tokio::join!(sessions.wait(), connections.wait()) };
+    drop(timeout(each + MARGIN, closing).await);
+    sessions.len() + connections.len()
+}
+
 /// As much of a time as so many connections need at [`LEAST_RATE`].
 fn at_most(time: Duration, connections: u32) -> Duration {
     time.min(Duration::from_secs(1) * connections / LEAST_RATE)
@@ -279,5 +291,32 @@ mod tests {
         assert_eq!(at_most(ten, 1), Duration::from_millis(10));
         assert_eq!(at_most(ten, 1000), ten);
         assert_eq!(at_most(ten, u32::MAX), ten);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stays_away_takes_no_time_from_the_others() {
+        let (sessions, connections) = (TaskTracker::new(), TaskTracker::new());
+        let (doors, each) = (CancellationToken::new(), 4 * MARGIN);
+        // As a session whose client does not come.
+        let closed = doors.clone();
+        sessions.spawn(async move { closed.cancelled().await });
+        // As a connection of HTTP whose client takes more than the margin to close.
+        let told = doors.clone();
+        connections.spawn(async move {
+            told.cancelled().await;
+            sleep(MARGIN.mul_f64(1.2)).await;
+        });
+        let open = close_in_turn(&sessions, &doors, &connections, each).await;
+        assert_eq!(open, 0);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_close_is_counted() {
+        let (sessions, connections) = (TaskTracker::new(), TaskTracker::new());
+        let doors = CancellationToken::new();
+        sessions.spawn(std::future::pending::<()>());
+        connections.spawn(std::future::pending::<()>());
+        let open = close_in_turn(&sessions, &doors, &connections, Duration::ZERO).await;
+        assert_eq!(open, 2);
     }
 }

@@ -65,6 +65,8 @@ pub struct Gateway {
     pub drain: Drain,
     /// Cancelled when clients are told to go: logins are refused from then on.
     pub stopping: CancellationToken,
+    /// Cancelled later, when nobody comes in any more.
+    pub doors: CancellationToken,
     last_id: AtomicU64,
     started: Instant,
 }
@@ -134,6 +136,7 @@ impl Gateway {
             addresses: Arc::default(),
             drain: Drain::new(shutdown),
             stopping: CancellationToken::new(),
+            doors: CancellationToken::new(),
             last_id: AtomicU64::new(0),
             started: Instant::now(),
             protocol: protocol.clone(),

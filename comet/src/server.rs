@@ -55,8 +55,6 @@ pub struct Comet {
     monitoring: Monitoring,
     connections: TaskTracker,
     sessions: TaskTracker,
-    /// Cancelled when nobody comes in any more.
-    doors: CancellationToken,
     ending: Option<JoinHandle<()>>,
 }
 
@@ -124,7 +122,6 @@ impl Comet {
             monitoring,
             connections: TaskTracker::new(),
             sessions: TaskTracker::new(),
-            doors: CancellationToken::new(),
             ending: None,
         };
         let info = comet_info(config, &server, epoch, grpc_addr);
@@ -223,7 +220,6 @@ impl Comet {
             latch: serves,
             connections: self.connections.clone(),
             sessions: self.sessions.clone(),
-            doors: self.doors.clone(),
             leaving,
             renewal: tokio::spawn(renewal.run(config.logic.renew.get())),
             over,
@@ -256,7 +252,7 @@ impl Comet {
                 linger: config.protocol.close_timeout.get(),
             },
             origins: origins.context("websocket.origins")?,
-            shutdown: self.doors.clone(),
+            shutdown: self.gateway.doors.clone(),
             on_refused: Arc::new(move |refusal| {
                 metrics.http_refusals(refusal.label()).inc();
             }),
@@ -327,7 +323,7 @@ impl Comet {
         let metrics = Arc::clone(&self.gateway.metrics);
         let accepting = listen::accept_loop(
             listener,
-            self.doors.clone(),
+            self.gateway.doors.clone(),
             move |error| {
                 metrics.accept_errors().inc();
                 tracing::warn!(door, %error, "accept fails");

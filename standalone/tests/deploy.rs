@@ -123,7 +123,7 @@ fn comet_is_configured_well(deployed: &Deployed) {
         &config.monitor.addrs,
     ]);
     let close = config.protocol.close_timeout.get() + Duration::from_secs(1);
-    let drain = config.drain.wait.get() + config.drain.over.get() + 3 * close;
+    let drain = config.drain.wait.get() + config.drain.over.get() + 4 * close;
     deployed.ends_in_time(drain);
     if deployed.place.ends_with("prod") {
         let ready = Duration::from_secs(deployed.ready.unwrap());

@@ -153,7 +153,11 @@ async fn sessions_on_requests_are_told_by_their_next_answers() {
     let mut events = Events::login(&server, &token(1, "events", "")).await;
     let mut held = Poller::login(&server, &token(2, "held", "")).await;
     let mut away = Poller::login(&server, &token(3, "away", "")).await;
-    let held = tokio::spawn(async move { held.poll().await });
+    let held = tokio::spawn(async move {
+        let messages = held.poll().await;
+        held.has_it().await;
+        messages
+    });
     let api = server.push_api();
     http::push(api, "keys", "operation=1000&keys=events", "event").await;
     http::push(api, "keys", "operation=1000&keys=away", "waits").await;
@@ -189,6 +193,7 @@ async fn sessions_on_requests_are_told_by_their_next_answers() {
     };
     assert_eq!(texts(std::slice::from_ref(waits)), [(1000, "waits")]);
     is_advice(&words(last));
+    away.has_it().await;
     let metrics = Arc::clone(server.metrics());
     within("the end", server.stop()).await;
     assert_eq!((metrics.taken.get(), metrics.delivered.get()), (2, 2));

@@ -63,8 +63,11 @@ pub(super) async fn client(
     let Some(max) = gateway.balancers.proxy_header(peer.ip()) else {
         return Ok(peer);
     };
-    let header = timeout_at(deadline, read_header(stream, max)).await;
-    let said = header.unwrap_or(Err(HeaderError::Late));
+    let reading = timeout_at(deadline, read_header(stream, max));
+    let header = gateway.doors.run_until_cancelled(reading).await;
+    let said = header
+        .and_then(Result::ok)
+        .unwrap_or(Err(HeaderError::Late));
     let Some(client) = said.inspect_err(|error| {
         tracing::debug!(%peer, %error, "a balancer does not say who its client is");
         gateway.metrics.refused_connections("proxy_header").inc();

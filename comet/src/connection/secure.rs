@@ -34,7 +34,8 @@ pub(super) async fn begin(
         return Some(socket.into());
     };
     let accepting = timeout_at(deadline, tls.accept(socket));
-    let accepted = gateway.stopping.run_until_cancelled(accepting).await;
+    // As long as the doors are open, even those who are turned away hear of it behind TLS.
+    let accepted = gateway.doors.run_until_cancelled(accepting).await;
     let result = match accepted {
         None => "going_away",
         Some(Err(_)) => "timeout",

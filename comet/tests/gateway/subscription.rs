@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// One request for `/sub`, and the answer's status, head and body.
-async fn get(addr: SocketAddr, query: &str, lines: &str) -> (u16, String, String) {
+pub async fn get(addr: SocketAddr, query: &str, lines: &str) -> (u16, String, String) {
     ask(addr, "GET", query, lines, "").await
 }
 
@@ -59,7 +59,7 @@ async fn ask(
     (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
-async fn poll(addr: SocketAddr, query: &str) -> Value {
+pub async fn poll(addr: SocketAddr, query: &str) -> Value {
     let (status, _, body) = get(addr, query, "").await;
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
@@ -154,7 +154,7 @@ async fn where_they_are_closed_nothing_is_there() {
 }
 
 /// Of a login for a session of long-poll.
-fn login(key: &str) -> String {
+pub fn login(key: &str) -> String {
     format!("s=&t={}", encoded(&token(key, "")))
 }
 
@@ -350,13 +350,12 @@ async fn a_balancer_says_whose_session_it_is() {
 }
 
 /// A request over TLS, whose connection stays, and what of its answer is there when it has these words.
-async fn ask_behind_tls(
-    gateway: &Gateway,
+pub async fn ask_behind_tls(
+    addr: SocketAddr,
     query: &str,
     lines: &str,
     words: &str,
 ) -> (TlsStream<TcpStream>, String) {
-    let addr = gateway.addr(client::Door::Wss);
     let socket = TcpStream::connect(addr).await.unwrap();
     let mut stream = within(Wanted::default().connect(socket)).await.unwrap();
     let request = format!("GET /sub?{query} HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
@@ -377,20 +376,12 @@ async fn read_to(stream: &mut TlsStream<TcpStream>, words: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-#[tokio::test]
-async fn polls_and_streams_are_served_behind_tls() {
-    let logic = FakeLogic::start();
-    let gateway = Gateway::start(&config(&[logic.addr])).await;
-    let (_, answer) = ask_behind_tls(&gateway, &login("poll"), "", "\"messages\":").await;
-    let answer = answer.split_once("\r\n\r\n").unwrap().1;
-    let answer: Value = serde_json::from_str(answer).unwrap();
-    let session = answer["session"].as_str().unwrap();
-    let (mut events, _) = ask_behind_tls(&gateway, &login("stream"), EVENTS, "\"op\":8").await;
+async fn broadcast(gateway: &Gateway, body: &'static [u8]) {
     let proto = Proto {
         ver: 1,
         op: OP,
         seq: 0,
-        body: b"over TLS".as_slice().into(),
+        body: body.into(),
     };
     let request = BroadcastReq {
         proto_op: OP,
@@ -398,8 +389,21 @@ async fn polls_and_streams_are_served_behind_tls() {
         speed: 0,
     };
     let mut service = CometClient::new(gateway.rpc());
-    service.broadcast(request).await.unwrap();
+    within(service.broadcast(request)).await.unwrap();
+}
+
+#[tokio::test]
+async fn polls_and_streams_are_served_behind_tls() {
+    let logic = FakeLogic::start();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    let addr = gateway.addr(client::Door::Wss);
+    let (_, answer) = ask_behind_tls(addr, &login("poll"), "", "\"messages\":").await;
+    let answer = answer.split_once("\r\n\r\n").unwrap().1;
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    let session = answer["session"].as_str().unwrap();
+    let (mut events, _) = ask_behind_tls(addr, &login("stream"), EVENTS, "\"op\":8").await;
+    broadcast(&gateway, b"over TLS").await;
     let next = format!("s={session}&ack={}", answer["ack"]);
-    ask_behind_tls(&gateway, &next, "", "over TLS").await;
+    ask_behind_tls(addr, &next, "", "over TLS").await;
     read_to(&mut events, "over TLS").await;
 }

@@ -73,6 +73,11 @@ impl Poller {
         get(self.addr, &self.query()).await
     }
 
+    /// Says that it has the last answer of a session that is over.
+    pub async fn has_it(&self) {
+        assert_eq!(self.ask().await.status, 404);
+    }
+
     /// The parameters of its next request.
     pub fn query(&self) -> String {
         format!("s={}&ack={}", self.session, self.ack)

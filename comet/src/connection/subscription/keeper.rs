@@ -97,10 +97,7 @@ impl Keeper {
         let channel = Arc::clone(&self.talk.channel);
         let shared = Arc::clone(&self.shared);
         let due = self.due;
-        let is_left = matches!(self.attached, Attached::Nobody)
-            && self
-                .closing
-                .is_some_and(|reason| reason != CloseReason::GoingAway);
+        let is_left = self.closing.is_some() && matches!(self.attached, Attached::Nobody);
         tokio::select! {
             biased;
             // The end first: key and room are to be free at once.
@@ -115,8 +112,8 @@ impl Keeper {
                 Change::Free => self.accepted(),
             },
             () = poll_fn(|cx| channel.poll_waiting(cx)), if self.attached.wants() => self.hand_out(),
-            // A comet that stops waits for no client to come back, but for those to whom it has to say that.
-            () = shared.gateway.stopping.cancelled(), if is_left => self.is_forgotten = true,
+            // Whoever has not come to hear of the end cannot come any more.
+            () = shared.gateway.doors.cancelled(), if is_left => self.is_forgotten = true,
             // Deadlines last: they are seconds.
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.on_due(),
         }
@@ -224,18 +221,7 @@ impl Keeper {
         let channel = &self.talk.channel;
         channel.hear(self.talk.gateway.channels.clock.now());
         channel.set_silence(Tick::from(limits.idle.get()));
-        self.due = self.closing.map(|_| Instant::now() + self.patience());
-    }
-
-    /// How long a closed session waits for its client to come and hear why.
-    fn patience(&self) -> Duration {
-        let gateway = &self.shared.gateway;
-        let idle = self.shared.limits.idle.get();
-        if gateway.stopping.is_cancelled() {
-            idle.min(gateway.protocol.close_timeout.get())
-        } else {
-            idle
-        }
+        self.due = self.closing.map(|_| Instant::now() + limits.idle.get());
     }
 
     /// The channel closes: out of bucket and logic at once, also where the client is yet to be told.
@@ -244,7 +230,8 @@ impl Keeper {
         self.closing = Some(reason);
         let shared = &self.shared;
         let patience = match self.attached {
-            Attached::Nobody => self.patience(),
+            // So long for its client to come and hear why.
+            Attached::Nobody => shared.limits.idle.get(),
             Attached::Poll(_) | Attached::Once(_) => Duration::ZERO,
             Attached::Stream(_) => shared.gateway.protocol.close_timeout.get(),
         };
@@ -314,8 +301,7 @@ impl Keeper {
         } else {
             !self.held.is_empty()
         };
-        let is_last_chance = self.shared.gateway.stopping.is_cancelled();
-        self.is_forgotten || is_nobody_there || self.is_told() && (is_last_chance || !may_come_back)
+        self.is_forgotten || is_nobody_there || self.is_told() && !may_come_back
     }
 
     /// Whether a client is not to come back by itself.
