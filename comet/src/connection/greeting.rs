@@ -11,10 +11,14 @@ use bytes::Bytes;
 use protocol::{Header, RoomId, grpc::goim::logic::ConnectReply, op::MAX_KICK_REASON};
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
-use super::{Answers, Login, control, read};
+use super::{
+    Answers, Login, control,
+    meter::{Meter, Pause},
+    read,
+};
 use crate::{
     bucket::{Control, Join},
     channel::{Channel, Turn},
@@ -131,13 +135,15 @@ async fn enter(
     registered.map(|()| session)
 }
 
-/// Reads until Auth came. Other frames before it are ignored, and what came behind it stays for later.
+/// Reads until Auth came, no more of a second than of any client. Other frames before it are ignored, and what came behind it stays
+/// for later.
 async fn read_auth(
     gateway: &Gateway,
     channel: &Channel,
     intake: &mut Intake,
 ) -> Result<(Header, Bytes), Farewell> {
     let mut greeting = Greeting::new(gateway.protocol.greeting_frames);
+    let mut meter = Meter::default();
     if intake.has_rest() {
         let found = intake.feed(&mut [], |parsing| {
             find_auth(gateway, channel, &mut greeting, parsing)
@@ -152,11 +158,20 @@ async fn read_auth(
             // An error closes the channel, which the next turn tells.
             Turn::Write => drop(channel.write_waiting()),
             Turn::Read => {
-                let found = read(gateway, channel, intake, |parsing| {
-                    find_auth(gateway, channel, &mut greeting, parsing)
+                let came = read(gateway, channel, intake, |parsing| {
+                    let found = find_auth(gateway, channel, &mut greeting, parsing)?;
+                    let now = gateway.channels.clock.now();
+                    let (frames, bytes) = (parsing.frames(), parsing.taken());
+                    let pause = meter.note(now, frames, bytes, &gateway.limits);
+                    Ok::<_, Farewell>((found, pause))
                 })?;
-                if let Some(Some(auth)) = found.transpose()? {
-                    return Ok(auth);
+                match came.transpose()? {
+                    Some((Some(auth), _)) => return Ok(auth),
+                    Some((None, Some(Pause { reason, rest }))) => {
+                        gateway.metrics.throttled(reason).inc();
+                        sleep(rest).await;
+                    }
+                    Some((None, None)) | None => {}
                 }
             }
         }

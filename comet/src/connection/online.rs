@@ -236,14 +236,12 @@ impl Talk {
     /// Takes what came, until nothing whole is left or something has to wait.
     fn parse(&mut self, parsing: &mut Parsing<'_>, meter: &mut Meter) -> Stop {
         let mut answers = Answers::default();
-        let mut operations = 0;
         let stop = loop {
             let event = match parsing.next(&self.gateway.intake) {
                 Err(reason) => break Stop::Close(reason.into()),
                 Ok(None) => break Stop::Drained,
                 Ok(Some(event)) => event,
             };
-            operations += 1;
             match self.on_event(&event, &mut answers) {
                 Err(stop) => break stop,
                 Ok(()) if self.is_ring_full(&mut answers) => break Stop::RingFull,
@@ -252,7 +250,7 @@ impl Talk {
         };
         answers.send(&self.channel);
         let now = self.gateway.channels.clock.now();
-        let pause = meter.note(now, operations, parsing.taken(), &self.gateway.limits);
+        let pause = meter.note(now, parsing.frames(), parsing.taken(), &self.gateway.limits);
         match (stop, pause) {
             (Stop::Drained | Stop::RingFull, Some(pause)) => Stop::Pause(pause),
             (stop, _) => stop,

@@ -35,9 +35,11 @@ pub struct Intake {
 
 /// The bytes at hand during one turn of reading.
 #[derive(Debug)]
-pub struct Bytes<'a> {
+pub struct Input<'a> {
     bytes: &'a mut [u8],
     at: usize,
+    /// What was taken, one by one.
+    frames: u32,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,11 @@ impl Intake {
         };
         let mut parsing = Parsing {
             parser: &mut self.parser,
-            bytes: Bytes { bytes, at: 0 },
+            bytes: Input {
+                bytes,
+                at: 0,
+                frames: 0,
+            },
         };
         let result = handle(&mut parsing);
         let at = parsing.bytes.at;
@@ -114,7 +120,7 @@ impl Intake {
 #[derive(Debug)]
 pub struct Parsing<'a> {
     parser: &'a mut Parser,
-    bytes: Bytes<'a>,
+    bytes: Input<'a>,
 }
 
 impl Parsing<'_> {
@@ -129,6 +135,11 @@ impl Parsing<'_> {
     /// Bytes that were taken so far.
     pub fn taken(&self) -> usize {
         self.bytes.at
+    }
+
+    /// What was taken so far, one by one: goim's frames, and of WebSocket's own those that carry none or a part of one.
+    pub fn frames(&self) -> u32 {
+        self.bytes.frames
     }
 }
 
@@ -147,13 +158,14 @@ impl Parser {
     }
 }
 
-impl Bytes<'_> {
+impl Input<'_> {
     /// A frame from the stream.
     fn proto(&mut self, limits: &IntakeLimits) -> Result<Option<Event<'_>>, CloseReason> {
         match codec::decode(&self.bytes[self.at..], limits.max_body)? {
             Decoded::Incomplete { .. } => Ok(None),
             Decoded::Frame { header, body, len } => {
                 self.at += len;
+                self.frames += 1;
                 Ok(Some(Event::Proto(header, body)))
             }
         }
@@ -163,7 +175,7 @@ impl Bytes<'_> {
 impl WebSocket {
     fn next<'a>(
         &'a mut self,
-        input: &'a mut Bytes<'_>,
+        input: &'a mut Input<'_>,
         limits: &IntakeLimits,
     ) -> Result<Option<Event<'a>>, CloseReason> {
         self.assembled
@@ -198,9 +210,10 @@ impl WebSocket {
                     self.assembled = Some(Box::new((message, 0)));
                 }
                 Incoming::Ping(range) => {
+                    input.frames += 1;
                     return Ok(Some(Event::Ping(&input.bytes[start..][range])));
                 }
-                Incoming::Pong | Incoming::Fragment => {}
+                Incoming::Pong | Incoming::Fragment => input.frames += 1,
                 Incoming::Close(frame) => {
                     return Ok(Some(Event::Close(frame.map(|frame| frame.code))));
                 }
@@ -211,6 +224,7 @@ impl WebSocket {
             let (event, len) = proto_of_message(message, limits)?;
             self.unmasked -= len;
             input.at += len;
+            input.frames += 1;
             return Ok(Some(event));
         }
         let Some(assembled) = &mut self.assembled else {
@@ -219,6 +233,7 @@ impl WebSocket {
         let (message, at) = &mut **assembled;
         let (event, len) = proto_of_message(&message[*at..], limits)?;
         *at += len;
+        input.frames += 1;
         Ok(Some(event))
     }
 }

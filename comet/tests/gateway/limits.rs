@@ -1,10 +1,11 @@
 //! The bounds of what clients may take together, and of what each may do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use comet::transport::Door as Counted;
 use common::config::Human;
 use protocol::{
+    Header,
     grpc::goim::{
         comet::{PushMsgReq, comet_client::CometClient},
         protocol::Proto,
@@ -14,10 +15,12 @@ use protocol::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
+    time::sleep,
 };
 
-use crate::support::{
-    Client, DOORS, Door, FakeLogic, Gateway, Got, OP, config, token, until, within,
+use crate::{
+    client::masked,
+    support::{Client, DOORS, Door, FakeLogic, Gateway, Got, OP, config, token, until, within},
 };
 
 /// A connection from a loopback address of its own.
@@ -165,6 +168,55 @@ async fn who_sends_too_much_is_read_more_slowly_and_served_all_the_same() {
             let mut got = [client.proto().await.0.op, client.proto().await.0.op];
             got.sort_unstable();
             assert_eq!(got, [op::HEARTBEAT_REPLY, OP]);
+        }
+    }
+}
+
+/// Frames of WebSocket that amount to nothing, or to next to nothing: pongs, and a heartbeat in fragments of a byte.
+fn idle_frames() -> [(&'static str, Vec<u8>); 2] {
+    let mut beat = Vec::new();
+    let header = Header {
+        ver: 1,
+        op: op::HEARTBEAT,
+        seq: 1,
+    };
+    header.encode(&[0; 4000], &mut beat);
+    let (last, parts) = beat.split_last().unwrap();
+    let mut fragments = masked(0x02, b"");
+    for part in parts {
+        fragments.extend(masked(0x00, &[*part]));
+    }
+    fragments.extend(masked(0x80, &[*last]));
+    let pongs = masked(0x8a, b"").repeat(4000);
+    [("pongs", pongs), ("fragments", fragments)]
+}
+
+#[tokio::test]
+async fn each_frame_of_websocket_counts_before_and_after_the_login() {
+    for door in [Door::WebSocket, Door::Wss] {
+        for is_online in [false, true] {
+            for (what, frames) in idle_frames() {
+                let logic = FakeLogic::start();
+                let mut config = config(&[logic.addr]);
+                config.limits.operations = 2000;
+                let gateway = Gateway::start(&config).await;
+                let mut client = gateway.client(door).await;
+                if is_online {
+                    client.log_in("eager", "").await;
+                }
+                let throttled = gateway.comet.metrics().throttled("operations");
+                // What is counted in a second, it may have to be sent more than once on a slow machine. Before the login only so
+                // many heartbeats are let pass.
+                for _ in 0..16 {
+                    within(client.socket.write_all(&frames)).await.unwrap();
+                    if throttled.get() > 0 {
+                        break;
+                    }
+                    sleep(Duration::from_millis(50)).await;
+                }
+                until(|| throttled.get() > 0).await;
+                println!("{door:?}, online: {is_online}: {what} are read more slowly");
+            }
         }
     }
 }

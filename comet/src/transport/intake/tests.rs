@@ -78,6 +78,40 @@ fn binary(payload: &[u8]) -> Vec<u8> {
     frame(0x82, payload)
 }
 
+/// How many frames these bytes are.
+fn count(intake: &mut Intake, bytes: &[u8]) -> u32 {
+    let mut bytes = bytes.to_vec();
+    intake.feed(&mut bytes, |parsing| {
+        while parsing.next(&LIMITS).unwrap().is_some() {}
+        parsing.frames()
+    })
+}
+
+#[test]
+fn each_frame_counts_also_one_that_is_nothing() {
+    assert_eq!(count(&mut Intake::tcp(), &tcp_stream().0), 3);
+    let pong = frame(0x8a, b"");
+    let asking = frame(0x89, b"");
+    let two = [proto(1, b""), proto(2, b"")].concat();
+    for (expected, bytes) in [
+        (2, binary(&two)),
+        (3, pong.repeat(3)),
+        (2, asking.repeat(2)),
+        // Two parts, one of them empty, and the last with two frames.
+        (
+            4,
+            [
+                frame(0x02, &two[..3]),
+                frame(0, b""),
+                frame(0x80, &two[3..]),
+            ]
+            .concat(),
+        ),
+    ] {
+        assert_eq!(count(&mut Intake::websocket(b""), &bytes), expected);
+    }
+}
+
 fn tcp_stream() -> (Vec<u8>, Vec<Got>) {
     let bytes = [proto(1, b""), proto(2, b"body"), proto(3, &[9; 64])].concat();
     let got = [(1, vec![]), (2, b"body".to_vec()), (3, vec![9; 64])];
