@@ -3,6 +3,8 @@
 mod checks;
 mod defaults;
 
+use std::time::Duration;
+
 use common::{
     config::{Human, Spec},
     listen::Callers,
@@ -119,6 +121,17 @@ impl Config {
     /// Whether a door is behind TLS.
     pub fn has_tls(&self) -> bool {
         self.websocket.tls_open || !self.tcp.tls_bind.is_empty()
+    }
+
+    /// After what time the system gives up a client of TCP or WebSocket that takes nothing, or whose network is gone. Not before this
+    /// comet itself has closed it as one that does not read, and has told it so.
+    pub fn gone_after(&self) -> Duration {
+        self.limits.write_timeout.get() * 3 / 2 + self.protocol.close_timeout.get()
+    }
+
+    /// The same for a connection of HTTP, of which Server-Sent Events are one.
+    pub fn http_gone_after(&self) -> Duration {
+        self.websocket.idle.get() + self.protocol.close_timeout.get()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderMap;
@@ -59,6 +59,8 @@ pub struct Gateway {
     pub balancers: Balancers,
     /// Bounds of what one client may do in a second, and others of [`Self::gate`].
     pub limits: config::Limits,
+    /// After what time a connection that is no longer one of HTTP is gone: [`Config::gone_after`].
+    pub gone_after: Duration,
     /// Client addresses.
     pub addresses: Arc<Addresses>,
     /// Whether this comet is about to end, and what clients are told.
@@ -132,6 +134,7 @@ impl Gateway {
             gate: Gate::new(bounds.clone(), Arc::clone(&metrics)),
             balancers: Balancers::new(&config.balancers),
             limits: bounds.clone(),
+            gone_after: config.gone_after(),
             metrics,
             addresses: Arc::default(),
             drain: Drain::new(shutdown),

@@ -1,6 +1,10 @@
 //! One comet: everything bound, started, and ended in order.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ::http::HeaderMap;
 use anyhow::Context as _;
@@ -69,11 +73,12 @@ impl Comet {
         mut registry: Registry,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let options = listen_options(config);
+        let options = listen_options(config, config.gone_after());
+        let http_options = listen_options(config, config.http_gone_after());
         let tcp = bind_all("tcp.bind", &config.tcp.bind, &options)?;
-        let http = bind_all("websocket.bind", &config.websocket.bind, &options)?;
+        let http = bind_all("websocket.bind", &config.websocket.bind, &http_options)?;
         let tcp_tls = bind_all("tcp.tlsBind", &config.tcp.tls_bind, &options)?;
-        let https = bind_https(config, &options)?;
+        let https = bind_https(config, &http_options)?;
         let flash = bind_all("flash.policyBind", flash_binds(config), &options)?;
         let grpc = bind_grpc(config)?;
         let grpc_addr = grpc.local_addr().context("rpcServer.addr")?;
@@ -336,13 +341,14 @@ impl Comet {
     }
 }
 
-fn listen_options(config: &Config) -> ListenOptions {
+fn listen_options(config: &Config, gone_after: Duration) -> ListenOptions {
     let size = |bytes| (bytes > 0).then_some(bytes);
     ListenOptions {
         backlog: config.tcp.backlog,
         sndbuf: size(config.tcp.sndbuf),
         rcvbuf: size(config.tcp.rcvbuf),
         keepalive: config.tcp.keepalive,
+        user_timeout: Some(gone_after),
     }
 }
 

@@ -66,6 +66,9 @@ pub struct ListenOptions {
     pub rcvbuf: Option<usize>,
     /// Whether TCP probes idle connections.
     pub keepalive: bool,
+    /// After what time a connection is gone whose peer takes nothing of what it was sent, or does not say that it has it; the
+    /// system's choice when absent, and elsewhere than on Linux.
+    pub user_timeout: Option<Duration>,
 }
 
 impl Default for ListenOptions {
@@ -76,6 +79,7 @@ impl Default for ListenOptions {
             sndbuf: None,
             rcvbuf: None,
             keepalive: false,
+            user_timeout: None,
         }
     }
 }
@@ -257,6 +261,8 @@ fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_keepalive(options.keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(options.user_timeout)?;
     // Before listen: a connection's window is settled by its handshake.
     if let Some(bytes) = options.sndbuf {
         socket.set_send_buffer_size(bytes)?;

@@ -27,6 +27,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use common::incoming::settle;
 use futures_util::future::BoxFuture;
 use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream, time::Instant};
@@ -171,6 +172,7 @@ async fn begin_http(
     match http.serve(stream, client, deadline).await {
         Ok(http::Outcome::Upgraded(upgraded)) => {
             let intake = Intake::websocket(&upgraded.early);
+            settle(upgraded.stream.socket(), gateway.gone_after);
             if let Some(claim) = upgraded.admitted.claim {
                 presence.take(claim);
             }

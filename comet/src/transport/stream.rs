@@ -23,6 +23,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The socket, for its options.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.socket(),
+        }
+    }
+
     /// Takes bytes that have come and that nobody has read.
     pub fn take_unread(&mut self) -> Vec<u8> {
         match self {

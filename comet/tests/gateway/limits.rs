@@ -270,6 +270,29 @@ async fn a_client_that_takes_nothing_is_closed_and_may_learn_why() {
 }
 
 #[tokio::test]
+async fn a_websocket_has_the_time_of_its_kind_and_not_that_of_http() {
+    for door in [Door::WebSocket, Door::Wss] {
+        let logic = FakeLogic::start();
+        let mut config = config(&[logic.addr]);
+        config.websocket.idle = Human::secs(1);
+        config.protocol.close_timeout = Human::millis(1);
+        config.limits.write_timeout = Human::secs(4);
+        config.protocol.sweep = Human::millis(100);
+        config.tcp.sndbuf = 4096;
+        let gateway = Gateway::start(&config).await;
+        let _client = gateway.online(door, "stuck", "").await;
+        for _ in 0..64 {
+            push(&gateway, "stuck", vec![b'x'; 256 << 10]).await;
+        }
+        // The system would have reset it after 1 s, as `socket_error`.
+        let metrics = gateway.comet.metrics();
+        let closes = ["write_timeout", "socket_error"].map(|reason| metrics.closes(reason));
+        until(|| closes.iter().any(|count| count.get() > 0)).await;
+        assert_eq!(closes.map(|count| count.get()), [1, 0]);
+    }
+}
+
+#[tokio::test]
 async fn rooms_are_bounded() {
     let logic = FakeLogic::start();
     let mut config = config(&[logic.addr]);

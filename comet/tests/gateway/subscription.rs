@@ -15,8 +15,8 @@ use protocol::{
 };
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -364,7 +364,7 @@ pub async fn ask_behind_tls(
     (stream, answer)
 }
 
-async fn read_to(stream: &mut TlsStream<TcpStream>, words: &str) -> String {
+async fn read_to(stream: &mut (impl AsyncRead + Unpin), words: &str) -> String {
     let mut answer = Vec::new();
     within(async {
         while !String::from_utf8_lossy(&answer).contains(words) {
@@ -406,4 +406,34 @@ async fn polls_and_streams_are_served_behind_tls() {
     let next = format!("s={session}&ack={}", answer["ack"]);
     ask_behind_tls(addr, &next, "", "over TLS").await;
     read_to(&mut events, "over TLS").await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_takes_nothing_is_given_up_before_anything_is_full() {
+    let logic = FakeLogic::start();
+    let mut config = config(&[logic.addr]);
+    config.websocket.idle = Human::secs(1);
+    config.protocol.close_timeout = Human::millis(1);
+    // Never in this test: what finds out is not that we cannot write.
+    config.subscription.heartbeat = Human::secs(3600);
+    config.tcp.sndbuf = 1 << 20;
+    let gateway = Gateway::start(&config).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut socket = within(socket.connect(gateway.comet.http_addrs()[0]))
+        .await
+        .unwrap();
+    let request = format!(
+        "GET /sub?{} HTTP/1.1\r\nHost: x\r\n{EVENTS}\r\n",
+        login("a")
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    read_to(&mut socket, "\"op\":8").await;
+    for _ in 0..16 {
+        broadcast(&gateway, &[b'x'; 4000]).await;
+    }
+    open(&gateway, Door::WebSocket, 0).await;
+    // The session waits for its client to come back.
+    open(&gateway, Door::Sse, 1).await;
+    assert_eq!(gateway.comet.metrics().http_refusals("stalled").get(), 1);
 }

@@ -76,6 +76,7 @@ async fn accepted_sockets_inherit_the_options() {
         sndbuf: Some(8192),
         rcvbuf: Some(8192),
         keepalive: true,
+        user_timeout: Some(Duration::from_secs(63)),
         ..Default::default()
     };
     let listener = bind(addr("127.0.0.1:0"), &options).unwrap();
@@ -87,6 +88,8 @@ async fn accepted_sockets_inherit_the_options() {
     assert!([8192, 16384].contains(&socket.send_buffer_size().unwrap()));
     assert!([8192, 16384].contains(&socket.recv_buffer_size().unwrap()));
     assert!(socket.keepalive().unwrap());
+    #[cfg(target_os = "linux")]
+    assert_eq!(socket.tcp_user_timeout().unwrap(), options.user_timeout);
     assert!(stream.nodelay().unwrap());
 }
 

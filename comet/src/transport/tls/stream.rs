@@ -39,6 +39,11 @@ impl TlsStream {
         }
     }
 
+    /// The socket, for its options.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Takes the plain bytes that nobody has read yet.
     pub fn take_unread(&mut self) -> Vec<u8> {
         let mut unread = std::mem::take(&mut self.opened);
