@@ -118,6 +118,7 @@ export class LongPoll extends Transport {
         this.enter(session);
         query = new URLSearchParams({ s: session, ack });
         for (const message of messages) this.take(message);
+        if (messages.some(({ op }) => op === Op.DISCONNECT)) this.#acknowledge(query);
       }
     } catch (error) {
       this.end(1006, error.message);
@@ -125,6 +126,11 @@ export class LongPoll extends Transport {
   }
 
   disconnect() {}
+
+  /** Says that the last words have come, so that the server need not hold them any longer. Whether it hears that does not matter. */
+  #acknowledge(query) {
+    fetch(`${this.endpoint}?${query}`, { cache: "no-store", keepalive: true }).catch(() => {});
+  }
 
   /** One poll, made again while it does not come through: what was answered and did not arrive is not lost. */
   async #ask(query) {

@@ -316,8 +316,9 @@ async fn a_kick_is_told_until_it_is_acknowledged() {
     let mut other = Client::login(&server, Door::Tcp, &token(1, "a", "")).await;
     let messages = poller.poll().await;
     assert_eq!(reason(&messages[0]), "kicked");
-    assert_eq!(poller.ask().await.status, 404);
+    poller.has_it().await;
     server.closed("kicked", 1).await;
+    assert_eq!(poller.ask().await.status, 404);
     other.has_nothing().await;
 }
 

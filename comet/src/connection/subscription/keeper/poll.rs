@@ -20,15 +20,13 @@ impl Keeper {
             return;
         }
         self.acknowledge(ack);
-        if self.closing.is_some() && self.held.is_empty() && !self.talk.channel.is_waiting() {
-            self.is_forgotten = true;
-            drop(reply.send(Err(Rejection::Over { stay_away: false })));
-            return;
-        }
         self.is_stream = false;
         self.attach(Attached::Poll(reply), self.shared.limits.hold.get());
-        if !self.held.is_empty() {
-            // The last answer has not arrived: it is repeated.
+        // It has the last words: there is nothing more to wait for.
+        self.is_forgotten =
+            self.closing.is_some() && self.held.is_empty() && !self.talk.channel.is_waiting();
+        if self.is_forgotten || !self.held.is_empty() {
+            // What is held is an answer that has not arrived: it is repeated.
             self.answer();
         }
     }
