@@ -73,6 +73,7 @@ impl Logic for Minimal {
             all_room_count: request.into_inner().room_count,
             lease_known: true,
             store_generation: 1,
+            known_after_ms: 0,
         }))
     }
 

@@ -348,6 +348,9 @@ pub struct Logic {
     pub resolve: Human,
     /// How often RenewOnline tells the room counts.
     pub renew: Human,
+    /// Longest time for which a comet that has just started lets nobody in, when logic says that not all who route pushes know
+    /// it yet. logic-stub says 1.5 s; goim's logic says nothing.
+    pub settle: Human,
     /// A session's Heartbeat is told after a random time from here ...
     pub heartbeat_min: Human,
     /// ... to here since the last one, when the client's own heartbeat comes. goim's 30 m are the whole life of a session, which

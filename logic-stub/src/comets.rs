@@ -1,7 +1,11 @@
 //! Which comets there are: those whose lease lives, and those of the configuration. Each has a lane, which is closed when the
 //! comet is gone or has started anew.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use protocol::grpc::goim::logic::CometInfo;
@@ -9,8 +13,11 @@ use protocol::grpc::goim::logic::CometInfo;
 use crate::{
     config,
     lanes::{Lane, Lanes, Loss},
-    sessions::{Lease, Sessions, StoreError},
+    sessions::{Leases, Sessions, StoreError},
 };
+
+/// How long a look at the leases may take, so that whoever looks every `comets.refresh` has seen in this time more what was there.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// All comets, as of the last refresh. Shared by all pushes.
 #[derive(Debug)]
@@ -19,7 +26,12 @@ pub struct Comets {
     lanes: Lanes,
     fixed: Vec<(Arc<str>, Arc<CometInfo>)>,
     started: Instant,
+    refresh: Duration,
     known: ArcSwap<Known>,
+    /// Comets whose lease has ended without a word, and whose clients may still be there.
+    cut_off: ArcSwap<Vec<Arc<str>>>,
+    /// How long that is believed.
+    cut_off_for: Duration,
     /// One refresh at a time, so that an older answer of the store never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -78,16 +90,25 @@ impl Comets {
             lanes,
             fixed: fixed.collect(),
             started: Instant::now(),
+            refresh: comets.refresh.get(),
             known: ArcSwap::default(),
+            cut_off: ArcSwap::default(),
+            cut_off_for: comets.cut_off.get(),
             refreshing: tokio::sync::Mutex::default(),
         };
-        comets.put(Vec::new());
+        comets.put(Leases::default());
         comets
     }
 
     /// The comets as of the last refresh.
     pub fn known(&self) -> Arc<Known> {
         self.known.load_full()
+    }
+
+    /// Comets that may have clients and cannot be reached, as of the last refresh: their lease has ended less than
+    /// `comets.cutOff` ago, and they did not say that they leave.
+    pub fn cut_off(&self) -> Arc<Vec<Arc<str>>> {
+        self.cut_off.load_full()
     }
 
     /// The comets as of the last refresh, looked up once more if one of `names` is not among them: it may have registered with
@@ -112,6 +133,16 @@ impl Comets {
         Ok(())
     }
 
+    /// How long it takes from a lease's first renewal until all who share the store, and refresh as often as this process, have
+    /// seen the comet.
+    pub fn known_after(&self) -> Duration {
+        if self.sessions.0.is_shared() {
+            self.refresh + LOOK
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// Waits until nothing is in any lane.
     pub async fn idle(&self) {
         for comet in self.known().values() {
@@ -131,13 +162,14 @@ impl Comets {
     }
 
     /// A lease wins over the configuration: the comet itself knows best.
-    fn put(&self, leases: Vec<Lease>) {
+    fn put(&self, leases: Leases) {
+        let Leases { alive, ended } = leases;
         let before = self.known.load_full();
         let fixed = self
             .fixed
             .iter()
             .map(|(name, info)| (Arc::clone(name), (Arc::clone(info), self.started)));
-        let registered = leases
+        let registered = alive
             .into_iter()
             .map(|lease| (lease.server, (lease.info, lease.renewed)));
         let by_name: BTreeMap<_, _> = fixed.chain(registered).collect();
@@ -153,6 +185,11 @@ impl Comets {
             known.insert(name, Arc::new(comet));
         }
         self.close_old(&before, &known);
+        let cut_off = ended
+            .into_iter()
+            .filter(|ended| ended.since < self.cut_off_for && !known.contains_key(&ended.server));
+        let cut_off = cut_off.map(|ended| ended.server).collect();
+        self.cut_off.store(Arc::new(cut_off));
         self.known.store(Arc::new(known));
     }
 

@@ -325,6 +325,9 @@ pub struct Comets {
     pub fixed: Vec<FixedComet>,
     /// How often the leases are read from the store. Those that come to this process are seen at once.
     pub refresh: Human,
+    /// How long a comet whose lease has ended without a word is taken to be cut off, with its clients: what is pushed to rooms and
+    /// to all meanwhile is counted as lost to it. As long as its room counts live.
+    pub cut_off: Human,
     /// Names of comets at once. A hundred comets serve 100 million clients.
     pub max: usize,
 }

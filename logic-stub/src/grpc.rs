@@ -327,10 +327,12 @@ impl logic_server::Logic for Service {
             sessions.generation(),
             self.0.comets.refresh(),
         )?;
+        let known_after = self.0.comets.known_after();
         Ok(Response::new(OnlineReply {
             all_room_count,
             lease_known,
             store_generation,
+            known_after_ms: u32::try_from(known_after.as_millis()).unwrap_or(u32::MAX),
         }))
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct Found {
     known: Arc<Known>,
     /// Who is not online.
     absent: Absent,
+    /// Comets that it is for too, and that are cut off.
+    cut_off: Arc<Vec<Arc<str>>>,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,18 @@ impl Pusher {
         }
     }
 
+    /// Whether all comets have the lanes that they had when the receivers were looked up. If not, one of them may have started anew,
+    /// and who is there now is reached by its new lane alone.
+    pub(crate) fn is_current(&self, found: &Found) -> bool {
+        let (now, then) = (self.comets.known(), &found.known);
+        let lane = |comet: &Arc<Comet>| comet.lane.as_ref().map(Arc::as_ptr);
+        let same = |((a, one), (b, other)): ((_, &Arc<Comet>), (_, &Arc<Comet>))| {
+            a == b && lane(one) == lane(other)
+        };
+        Arc::ptr_eq(&now, then)
+            || (now.len() == then.len() && now.iter().zip(then.iter()).all(same))
+    }
+
     async fn find_keys(&self, keys: Vec<String>) -> Result<Found, PushError> {
         let holders = self.sessions.holders(&keys).await?;
         let mut absent = Vec::new();
@@ -196,6 +210,8 @@ impl Pusher {
             targets: targets.collect(),
             known,
             absent,
+            // Keys there are not online, and counted as that.
+            cut_off: Arc::default(),
         })
     }
 
@@ -209,6 +225,7 @@ impl Pusher {
             targets: targets.collect(),
             known,
             absent: Absent::Keys(Vec::new()),
+            cut_off: self.comets.cut_off(),
         })
     }
 
@@ -252,7 +269,18 @@ impl Pusher {
         }
         reserved.iter().for_each(Reservation::announce);
         reserved.into_iter().for_each(Reservation::fill);
+        self.miss(&found.cut_off, report);
         self.lose(unreached, report)
+    }
+
+    /// Counts a message for comets that are cut off. Pushing it again would not help, so it is taken all the same.
+    fn miss(&self, cut_off: &[Arc<str>], report: Option<&Arc<Tally>>) {
+        for _ in cut_off {
+            self.metrics.lose(Loss::LeaseEnded, 1);
+            if let Some(report) = report {
+                report.lose(Loss::LeaseEnded, &Target::Everyone { speed: 0 });
+            }
+        }
     }
 
     fn lose(

@@ -15,7 +15,11 @@ pub(crate) mod contract;
 pub mod memory;
 pub mod redis;
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use protocol::grpc::goim::logic::{CometInfo, ConnectionRef};
@@ -35,6 +39,9 @@ pub type RoomCounts = HashMap<String, i32>;
 /// A session that came with a [`Connection`] is visible only while its comet's lease lives and has the connection's epoch.
 /// One that came without (goim's own comet sends none) is visible until it expires. What is not visible is in no answer.
 pub trait Sessions: Send + Sync + 'static {
+    /// Whether other processes see what is in it.
+    fn is_shared(&self) -> bool;
+
     /// Changes whenever the store starts anew and may have forgotten what it knew, or a part of it.
     fn generation(&self) -> Answer<'_, u64>;
 
@@ -70,8 +77,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// `leaving` has no lease any more, until it says otherwise.
     fn renew_lease<'a>(&'a self, server: &'a str, info: CometInfo) -> Answer<'a, LeaseRenewal>;
 
-    /// The leases that live, and those that the store may have lost before their end.
-    fn leases(&self) -> Answer<'_, Vec<Lease>>;
+    /// Which leases live, or were perhaps lost by the store before their end, and which have ended.
+    fn leases(&self) -> Answer<'_, Leases>;
 }
 
 /// One client's connection, as pushes find it.
@@ -175,6 +182,25 @@ pub enum LeaseRenewal {
     New,
     /// Nothing changed: a comet of a later epoch has the name.
     Superseded,
+}
+
+/// All leases that a store knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Leases {
+    /// Those that live.
+    pub alive: Vec<Lease>,
+    /// Those that were not renewed, of comets that did not say that they leave: perhaps they are only cut off, and their clients
+    /// are still there. As long as the store remembers them.
+    pub ended: Vec<Ended>,
+}
+
+/// A lease that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// The comet's name.
+    pub server: Arc<str>,
+    /// For how long it has had none.
+    pub since: Duration,
 }
 
 /// A comet that lives.

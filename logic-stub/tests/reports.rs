@@ -11,7 +11,10 @@ use logic_stub::{LogicStub, clock::Clock};
 use parking_lot::Mutex;
 use protocol::{
     MessageId,
-    grpc::comet::v1::{Receipt, Refusal},
+    grpc::{
+        comet::v1::{Receipt, Refusal},
+        goim::logic::CometInfo,
+    },
 };
 use serde_json::json;
 use support::{
@@ -94,6 +97,50 @@ async fn a_comet_without_a_lease_has_no_lane() {
     call.ended().await;
     let answer = logic.post(ROOM, "hi").await;
     assert_eq!(answer["message"], "no comet is known");
+}
+
+#[tokio::test]
+async fn what_a_comet_that_is_cut_off_misses_is_counted() {
+    let hand = Arc::new(Mutex::new(Duration::ZERO));
+    let begin = std::time::Instant::now();
+    let moved = Arc::clone(&hand);
+    let clock = Clock::new(move || begin + *moved.lock());
+    let mut config = patient();
+    config.lanes.retry = Human::millis(1);
+    let logic = start_with(LogicStub::builder(config).clock(clock));
+    let nowhere = CometInfo {
+        grpc_address: "127.0.0.1:1".to_owned(),
+        epoch: 1,
+        ..CometInfo::default()
+    };
+    let leaving = CometInfo {
+        leaving: true,
+        ..nowhere.clone()
+    };
+    logic.renew("a", Some(nowhere.clone()), &[]).await.unwrap();
+    logic.renew("b", Some(leaving), &[]).await.unwrap();
+    // To a comet that lives, and to one whose lease has ended so many seconds ago; never to one that has left.
+    for (ago, missed) in [(1, true), (298, true), (300, false)] {
+        *hand.lock() = Duration::from_secs(30 + ago);
+        let lives = logic.renew("lives", Some(nowhere.clone()), &[]);
+        lives.await.unwrap();
+        let before = logic.metrics().lost("lease_ended").get();
+        for path in [REPORT, "/goim/push/all?operation=1000&report=1"] {
+            let answer = logic.post(path, "hi").await;
+            assert_eq!(answer["code"], 0);
+            let mut lost = json!({"comet_away": 1});
+            if missed {
+                lost["lease_ended"] = json!(1);
+            }
+            assert_eq!(answer["data"]["lost"], lost, "{ago}");
+        }
+        let counted = logic.metrics().lost("lease_ended").get() - before;
+        assert_eq!(counted, if missed { 2 } else { 0 });
+    }
+    // It is back, and is no more lost to than any other.
+    logic.renew("a", Some(nowhere), &[]).await.unwrap();
+    let answer = logic.post(REPORT, "hi").await;
+    assert_eq!(answer["data"]["lost"], json!({"comet_away": 2}));
 }
 
 #[tokio::test]

@@ -145,8 +145,9 @@ fn online_reports_have_goims_fields() {
         all_room_count: HashMap::from([("r".into(), 1)]),
         lease_known: true,
         store_generation: 2,
+        known_after_ms: 3,
     };
-    same(&reply, "0a05 0a0172 1001 c03e01 c83e02");
+    same(&reply, "0a05 0a0172 1001 c03e01 c83e02 d03e03");
 }
 
 #[test]
@@ -393,6 +394,7 @@ fn goims_peers_do_not_see_the_extensions() {
         all_room_count: HashMap::from([("r".into(), 1)]),
         lease_known: true,
         store_generation: 2,
+        known_after_ms: 3,
     };
     let theirs = GoimOnlineReply::decode(&ours.encode_to_vec()[..]).expect("goim reads it");
     assert_eq!(theirs.all_room_count, ours.all_room_count);

@@ -111,6 +111,7 @@ impl Config {
         );
         checks.duration("logic.resolve", logic.resolve, secs(1)..=secs(3600));
         checks.duration("logic.renew", logic.renew, millis(10)..=secs(3600));
+        checks.duration("logic.settle", logic.settle, millis(0)..=secs(3600));
         checks.duration(
             "logic.heartbeatMin",
             logic.heartbeat_min,

@@ -3,11 +3,13 @@
 //! # Layout
 //!
 //! - [`Logic`]: the calls
+//! - `announced`: whether logic knows this comet
 //! - `targets`: the addresses, from a list and DNS
 //! - [`goodbye`]: Disconnects, retried while logic is away
 //! - [`register`]: all sessions once more, after logic has lost them
 //! - [`renew`]: RenewOnline, comet's sign of life
 
+mod announced;
 pub mod goodbye;
 pub mod register;
 pub mod renew;
@@ -35,7 +37,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, codec::CompressionEncoding, transport::Channel};
 
-use self::targets::{Dial, Targets};
+use self::{
+    announced::Announced,
+    targets::{Dial, Targets},
+};
 use crate::{config::Config, metrics::Metrics, transport::Door};
 
 /// Why a call to logic has no answer to go by.
@@ -103,6 +108,7 @@ struct Inner {
     epoch: u64,
     timeout: Duration,
     targets: Targets,
+    announced: Announced,
     credential: Credential,
     metrics: Arc<Metrics>,
     max_message: usize,
@@ -130,6 +136,7 @@ impl Logic {
             epoch,
             timeout: config.rpc_client.timeout.get(),
             targets,
+            announced: Announced::new(),
             credential,
             metrics,
             max_message: config.rpc_server.max_message,
@@ -151,7 +158,17 @@ impl Logic {
         self.0.targets.looked_up().await;
     }
 
-    /// Asks who a client is by its token. `session` has neither mid nor key yet.
+    /// RenewOnline was answered, and this comet is known after so long. The first answer counts. Returns what is left of that time.
+    pub(crate) fn announced(&self, known_after: Duration) -> Duration {
+        self.0.announced.hear(known_after)
+    }
+
+    /// RenewOnline was not answered. Until it is for the first time, nobody comes in.
+    pub(crate) fn unannounced(&self) {
+        self.0.announced.miss();
+    }
+
+    /// Asks who a client is by its token, as soon as all who route pushes know this comet: a client that is in misses none. `session` has neither mid nor key yet.
     pub async fn connect(
         &self,
         id: u64,
@@ -160,6 +177,10 @@ impl Logic {
         cookie: &str,
         token: Bytes,
     ) -> Result<ConnectReply, CallError> {
+        if !self.0.announced.settled(self.0.timeout).await {
+            let words = "logic has not heard of this comet yet";
+            return Err(CallError::Unavailable(words.to_owned()));
+        }
         let request = ConnectReq {
             server: self.0.server.clone(),
             cookie: cookie.to_owned(),

@@ -10,6 +10,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::register;
 use crate::gateway::Gateway;
 
+/// Why a comet that has just started is not ready.
+const SETTLING: &str = "not every logic knows this comet yet";
+
 /// What a renewal tells, and where its answer goes.
 #[derive(Debug)]
 pub struct Renewal {
@@ -33,9 +36,10 @@ struct Store {
 impl Renewal {
     /// Renews every `period`, until this comet leaves, which logic is told; at once when the end begins, since no new clients are
     /// to come then; sooner, with growing delays, while logic is away: until it has heard of this comet, its new sessions are not
-    /// found. When logic has lost the sessions, they are registered again.
+    /// found. The first renewal is followed by one as soon as all who route pushes know this comet. When logic has lost the sessions, they are registered again.
     pub async fn run(self, period: Duration) {
         let backoff = Backoff::short();
+        let longest = self.gateway.logic_config.settle.get();
         let mut failures = 0;
         let mut store = Store::default();
         let mut registering = None;
@@ -44,7 +48,7 @@ impl Renewal {
         loop {
             let is_ending = self.gateway.drain.has_begun();
             let result = self.gateway.logic.renew_online(self.request()).await;
-            let wait = match &result {
+            let mut wait = match &result {
                 Ok(_) => period,
                 Err(_) => backoff.delay(failures, &mut rand::rng()).min(period),
             };
@@ -58,7 +62,14 @@ impl Renewal {
                     if is_ending {
                         self.gateway.drain.announced();
                     }
-                    self.latch.ready();
+                    let known_after = Duration::from_millis(reply.known_after_ms.into());
+                    let left = self.gateway.logic.announced(known_after.min(longest));
+                    if left.is_zero() {
+                        self.latch.ready();
+                    } else {
+                        self.latch.not_ready(SETTLING);
+                        wait = left;
+                    }
                     if std::mem::take(&mut failures) > 0 {
                         tracing::info!("logic is back");
                     }
@@ -67,6 +78,7 @@ impl Renewal {
                     if failures == 0 {
                         tracing::warn!(%error, "RenewOnline fails; connections stay, and it is tried again");
                     }
+                    self.gateway.logic.unannounced();
                     self.latch.not_ready(error.to_string());
                     failures = failures.saturating_add(1);
                 }

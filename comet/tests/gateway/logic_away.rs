@@ -1,6 +1,9 @@
 //! Logic that is not there, refuses, or hangs: connections stay, and who cannot log in is told why.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use common::config::Human;
 use protocol::{grpc::goim::logic::ConnectionRef, op};
@@ -34,6 +37,31 @@ async fn comet_starts_without_logic_and_serves_when_it_comes() {
     for door in DOORS {
         gateway.online(door, "a", "").await;
     }
+}
+
+#[tokio::test]
+async fn nobody_comes_in_before_all_who_route_pushes_know_this_comet() {
+    let known_after = Duration::from_millis(500);
+    let logic = FakeLogic::start();
+    logic.known_after.store(500, Ordering::SeqCst);
+    let start = Instant::now();
+    let gateway = Gateway::start(&config(&[logic.addr])).await;
+    logic.renewed().await;
+    if start.elapsed() < known_after {
+        assert!(gateway.comet.readiness().report().is_err());
+    }
+    for door in DOORS {
+        gateway.online(door, "a", "").await;
+    }
+    assert!(start.elapsed() >= known_after);
+    until(|| gateway.comet.readiness().report().is_ok()).await;
+
+    // What a logic says is not believed beyond the bound.
+    logic.known_after.store(u32::MAX, Ordering::SeqCst);
+    let mut config = config(&[logic.addr]);
+    config.logic.settle = Human::millis(1);
+    let gateway = Gateway::start(&config).await;
+    gateway.online(Door::Tcp, "a", "").await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -161,6 +161,8 @@ pub struct FakeLogic {
     heartbeat: Duration,
     /// Of its store; 0: it says none, as goim's logic.
     pub generation: Arc<AtomicU64>,
+    /// Milliseconds after which a comet is known.
+    pub known_after: Arc<AtomicU32>,
     /// Whether RenewOnline came since it was last asked.
     renewed: Arc<AtomicBool>,
     told: mpsc::UnboundedReceiver<Told>,
@@ -173,6 +175,7 @@ struct Service {
     connects: Arc<Semaphore>,
     heartbeat: Duration,
     generation: Arc<AtomicU64>,
+    known_after: Arc<AtomicU32>,
     renewed: Arc<AtomicBool>,
     tell: mpsc::UnboundedSender<Told>,
 }
@@ -194,6 +197,7 @@ impl FakeLogic {
             connects: Arc::new(Semaphore::new(OPEN)),
             heartbeat,
             generation: Arc::default(),
+            known_after: Arc::default(),
             renewed: Arc::default(),
             told,
             runtime: None,
@@ -219,6 +223,7 @@ impl FakeLogic {
             connects: Arc::clone(&self.connects),
             heartbeat: self.heartbeat,
             generation: Arc::clone(&self.generation),
+            known_after: Arc::clone(&self.known_after),
             renewed: Arc::clone(&self.renewed),
             tell,
         });
@@ -340,6 +345,7 @@ impl Logic for Service {
         Ok(Response::new(OnlineReply {
             store_generation: self.generation.load(Ordering::SeqCst),
             lease_known: true,
+            known_after_ms: self.known_after.load(Ordering::SeqCst),
             ..OnlineReply::default()
         }))
     }

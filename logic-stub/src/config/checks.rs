@@ -197,6 +197,7 @@ impl Bounds {
 impl Comets {
     fn validate(&self, checks: &mut Checks) {
         checks.duration("comets.refresh", self.refresh, MILLISECOND..=HOUR);
+        checks.duration("comets.cutOff", self.cut_off, Duration::ZERO..=HOUR);
         checks.range("comets.max", self.max, 1..=65_536);
         for (index, comet) in self.fixed.iter().enumerate() {
             let key = |name| format!("comets.fixed.{index}.{name}");

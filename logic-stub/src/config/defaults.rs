@@ -145,6 +145,7 @@ impl Default for Comets {
         Self {
             fixed: Vec::new(),
             refresh: Human::secs(1),
+            cut_off: Human::secs(300),
             max: 1_024,
         }
     }

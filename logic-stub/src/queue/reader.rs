@@ -252,6 +252,12 @@ impl Reader {
     ) -> bool {
         let mut pause = Pause::default();
         loop {
+            while !self.shared.pusher.is_current(&found) {
+                match self.receivers(message.id, whom).await {
+                    Some(again) => found = again,
+                    None => return false,
+                }
+            }
             match self.shared.pusher.enqueue(message, &found, Some(tally)) {
                 Err(PushError::Full(names)) => {
                     tracing::debug!(%names, "a stored push waits for room in the lanes");

@@ -6,7 +6,8 @@ use futures_util::future::BoxFuture;
 use protocol::grpc::goim::logic::CometInfo;
 
 use super::{
-    Client, Connection, Holder, LeaseRenewal, Registration, Renewal, RoomCounts, Session, Sessions,
+    Client, Connection, Holder, LeaseRenewal, Leases, Registration, Renewal, RoomCounts, Session,
+    Sessions,
     memory::{Limits, REPORT_MAX_AGE},
 };
 
@@ -262,7 +263,7 @@ async fn restarted_comets_own_nothing_of_before(subject: &impl Subject) {
             .await
             .unwrap()
     );
-    let leases = subject.sessions().leases().await.unwrap();
+    let leases = subject.sessions().leases().await.unwrap().alive;
     assert_eq!(leases.len(), 1);
     assert_eq!(leases[0].info.epoch, 2);
     assert_eq!(of_mids(subject, &[7]).await, [after]);
@@ -291,10 +292,16 @@ async fn dead_leases_hide_sessions_and_counts(subject: &impl Subject) {
     assert_eq!(of_mids(subject, &[7]).await, std::slice::from_ref(&goims));
     assert_eq!(holder(subject, "leased").await, None);
     assert_eq!(rooms(subject).await, counts(&[("r", 2)]));
-    assert_eq!(subject.sessions().leases().await.unwrap(), []);
+    let Leases { alive, ended } = subject.sessions().leases().await.unwrap();
+    assert_eq!((alive, ended.len()), (vec![], 1));
+    assert_eq!(&*ended[0].server, "a");
+    subject.pass(LIMITS.lease).await;
+    let later = subject.sessions().leases().await.unwrap().ended;
+    assert!(later[0].since >= LIMITS.lease, "{later:?}");
 
     // Cut off for a while: nothing was forgotten.
     assert_eq!(lease(subject, "a", 1).await, LeaseRenewal::Known);
+    assert_eq!(subject.sessions().leases().await.unwrap().ended, []);
     assert_eq!(of_mids(subject, &[7]).await, [goims, leased]);
     assert_eq!(rooms(subject).await, counts(&[("r", 4)]));
 }
@@ -324,14 +331,14 @@ async fn comets_that_leave_have_no_lease(subject: &impl Subject) {
     );
     assert_eq!(of_mids(subject, &[7]).await, std::slice::from_ref(&other));
     assert_eq!(holder(subject, "leased").await, None);
-    let alive = store.leases().await.unwrap();
-    assert_eq!(alive.len(), 1);
+    let Leases { alive, ended } = store.leases().await.unwrap();
+    assert_eq!((alive.len(), ended), (1, vec![]));
     assert_eq!(&*alive[0].server, "b");
 
     // A new start of it is one like any other.
     assert_eq!(lease(subject, "a", 2).await, LeaseRenewal::New);
     assert_eq!(of_mids(subject, &[7]).await, [other]);
-    assert_eq!(store.leases().await.unwrap().len(), 2);
+    assert_eq!(store.leases().await.unwrap().alive.len(), 2);
 }
 
 async fn sums_of_rooms(subject: &impl Subject) {

@@ -24,8 +24,8 @@ use parking_lot::{Mutex, RwLock};
 use protocol::grpc::goim::logic::CometInfo;
 
 use super::{
-    Answer, Client, Holder, Lease, LeaseRenewal, Registration, Renewal, RoomCounts, Session,
-    Sessions, StoreError,
+    Answer, Client, Holder, LeaseRenewal, Leases as Known, Registration, Renewal, RoomCounts,
+    Session, Sessions, StoreError,
 };
 use crate::clock::Clock;
 use leases::Leases;
@@ -332,12 +332,16 @@ impl MemorySessions {
         self.rooms.lock().sum(self.clock.now(), until_when)
     }
 
-    fn leases_now(&self) -> Vec<Lease> {
-        self.leases.read().alive(self.clock.now())
+    fn leases_now(&self) -> Known {
+        self.leases.read().all(self.clock.now())
     }
 }
 
 impl Sessions for MemorySessions {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn generation(&self) -> Answer<'_, u64> {
         answer(Ok(self.generation))
     }
@@ -379,7 +383,7 @@ impl Sessions for MemorySessions {
         answer(self.renew_lease_now(server, info))
     }
 
-    fn leases(&self) -> Answer<'_, Vec<Lease>> {
+    fn leases(&self) -> Answer<'_, Known> {
         answer(Ok(self.leases_now()))
     }
 }

@@ -46,7 +46,7 @@ use protocol::grpc::goim::logic::CometInfo;
 use redis::Value;
 
 use super::{
-    Answer, Holder, Lease, LeaseRenewal, Registration, Renewal, RoomCounts, Session, Sessions,
+    Answer, Holder, LeaseRenewal, Leases, Registration, Renewal, RoomCounts, Session, Sessions,
     StoreError, memory::Limits,
 };
 use crate::clock::Clock;
@@ -363,6 +363,10 @@ impl RedisSessions {
 }
 
 impl Sessions for RedisSessions {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn generation(&self) -> Answer<'_, u64> {
         Box::pin(self.generation_now())
     }
@@ -404,7 +408,7 @@ impl Sessions for RedisSessions {
         Box::pin(self.renew_lease_now(server, info))
     }
 
-    fn leases(&self) -> Answer<'_, Vec<Lease>> {
+    fn leases(&self) -> Answer<'_, Leases> {
         Box::pin(self.leases_now())
     }
 }

@@ -12,7 +12,7 @@ use logic_stub::{
     Config, LogicStub,
     clock::Clock,
     sessions::{
-        Answer, Holder, Lease, LeaseRenewal, MemorySessions, Registration, Renewal, RoomCounts,
+        Answer, Holder, LeaseRenewal, Leases, MemorySessions, Registration, Renewal, RoomCounts,
         Session, Sessions, memory,
     },
 };
@@ -77,6 +77,10 @@ impl Gate {
 }
 
 impl Sessions for Gated {
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
     fn generation(&self) -> Answer<'_, u64> {
         self.store.generation()
     }
@@ -121,7 +125,7 @@ impl Sessions for Gated {
         self.store.renew_lease(server, info)
     }
 
-    fn leases(&self) -> Answer<'_, Vec<Lease>> {
+    fn leases(&self) -> Answer<'_, Leases> {
         self.store.leases()
     }
 }

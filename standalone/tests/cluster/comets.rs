@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::{
-    harness::{Cluster, LEASE, Member, Traffic, note},
+    harness::{Cluster, LEASE, Member, Plan, Traffic, note},
     support::{Door, token},
 };
 
@@ -57,6 +57,37 @@ async fn counts_add_up_and_forget_a_killed_comet() {
         assert!(answer.is_taken(), "{answer:?}");
     }
     watching.gets("those who are left").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comet_that_has_started_anew_lets_nobody_miss_a_push_to_a_room() {
+    let plan = Plan {
+        // A logic-stub that is not told looks for comets at long intervals.
+        logic_settings: vec![
+            "comets.refresh=3s".to_owned(),
+            "sessions.lease=3s".to_owned(),
+        ],
+        ..Plan::default()
+    };
+    let mut cluster = Cluster::start_as(&plan).await;
+    cluster.comets[1].kill().await;
+    for logic in 0..2 {
+        cluster.until_known(logic, 1).await;
+    }
+    cluster.comets[1].restart().await;
+    let restarted = Instant::now();
+    let token = token(7, "fresh", "live://1");
+    let fresh = Member::of(cluster.login(1, Door::Tcp, &token).await);
+    note(
+        "a login at a comet that has just started",
+        restarted.elapsed(),
+    );
+    for logic in 0..2 {
+        let text = format!("through {logic}");
+        let answer = cluster.push(logic, "room", "type=live&room=1", &text).await;
+        assert!(answer.is_taken(), "{answer:?}");
+        fresh.gets(&text).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use std::{
 use protocol::grpc::goim::logic::CometInfo;
 
 use super::Limits;
-use crate::sessions::{Connection, Holder, Lease, LeaseRenewal, StoreError};
+use crate::sessions::{self, Connection, Ended, Holder, Lease, LeaseRenewal, StoreError};
 
 /// All leases, also dead ones that may come back.
 #[derive(Debug, Default)]
@@ -57,14 +57,23 @@ impl Leases {
         self.0.retain(|_, lease| lease.dies + expire > now);
     }
 
-    pub(super) fn alive(&self, now: Instant) -> Vec<Lease> {
-        let alive = self.0.iter().filter(|(_, lease)| lease.dies > now);
-        let alive = alive.map(|(server, lease)| Lease {
-            server: Arc::clone(server),
-            info: Arc::clone(&lease.info),
-            renewed: lease.renewed,
-        });
-        alive.collect()
+    /// Which of them live at `now`, and which have ended.
+    pub(super) fn all(&self, now: Instant) -> sessions::Leases {
+        let mut all = sessions::Leases::default();
+        for (server, record) in &self.0 {
+            let server = Arc::clone(server);
+            if record.dies > now {
+                all.alive.push(Lease {
+                    server,
+                    info: Arc::clone(&record.info),
+                    renewed: record.renewed,
+                });
+            } else if !record.info.leaving {
+                let since = now - record.dies;
+                all.ended.push(Ended { server, since });
+            }
+        }
+        all
     }
 
     /// Until when the lease of this epoch lives, if nothing renews it.

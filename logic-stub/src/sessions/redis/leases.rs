@@ -21,7 +21,7 @@ use super::{
     scripts::{ENLIST, READ_LEASE, RENEW_LEASE},
     wire::{Call, read},
 };
-use crate::sessions::{Connection, Holder, Lease, LeaseRenewal, StoreError};
+use crate::sessions::{Connection, Ended, Holder, Lease, LeaseRenewal, Leases, StoreError};
 
 /// How long it is believed that a lease lives and has its epoch. So long pushes may still go to a comet whose successor has
 /// registered elsewhere; they find nobody there.
@@ -70,6 +70,15 @@ impl Alive {
 struct Found {
     info: CometInfo,
     left: Duration,
+}
+
+/// What is known of a lease.
+enum State {
+    Alive(Found),
+    /// Not renewed for so long after its end, without a word.
+    Ended(Duration),
+    /// Nothing, or its comet has left.
+    Gone,
 }
 
 impl Remembered {
@@ -142,8 +151,8 @@ impl RedisSessions {
             let found = self.read_leases(&unknown).await?;
             for (server, found) in unknown.into_iter().zip(found) {
                 match found {
-                    Some(found) => alive.note(&server, &found.info),
-                    None => {
+                    State::Alive(found) => alive.note(&server, &found.info),
+                    State::Ended(_) | State::Gone => {
                         alive.0.remove(&server);
                     }
                 }
@@ -204,7 +213,7 @@ impl RedisSessions {
         Ok(listed.into_iter().map(Into::into).collect())
     }
 
-    pub(super) async fn leases_now(&self) -> Result<Vec<Lease>, StoreError> {
+    pub(super) async fn leases_now(&self) -> Result<Leases, StoreError> {
         let leases = self.ask_for_leases().await;
         if matches!(leases, Err(StoreError::Unavailable(_))) {
             *self.remembered.blind.lock() = Some(self.clock.now());
@@ -212,61 +221,79 @@ impl RedisSessions {
         leases
     }
 
-    async fn ask_for_leases(&self) -> Result<Vec<Lease>, StoreError> {
+    async fn ask_for_leases(&self) -> Result<Leases, StoreError> {
         let mut listed = self.listed().await?;
         listed.extend(self.remembered.names());
         listed.sort_unstable();
         listed.dedup();
         let now = self.clock.now();
-        let found = self.read_leases(&listed).await?;
-        let lease = |(server, found): (Arc<str>, Option<Found>)| {
-            let found = found.filter(|found| !found.info.leaving)?;
-            let age = self.limits.lease.saturating_sub(found.left);
-            Some(Lease {
-                server,
-                info: Arc::new(found.info),
-                renewed: now.checked_sub(age).unwrap_or(now),
-            })
-        };
-        Ok(listed.into_iter().zip(found).filter_map(lease).collect())
+        let mut leases = Leases::default();
+        let states = self.read_leases(&listed).await?;
+        for (server, state) in listed.into_iter().zip(states) {
+            match state {
+                State::Alive(found) if !found.info.leaving => {
+                    let age = self.limits.lease.saturating_sub(found.left);
+                    leases.alive.push(Lease {
+                        server,
+                        info: Arc::new(found.info),
+                        renewed: now.checked_sub(age).unwrap_or(now),
+                    });
+                }
+                State::Ended(since) => leases.ended.push(Ended { server, since }),
+                State::Alive(_) | State::Gone => {}
+            }
+        }
+        Ok(leases)
     }
 
     fn read_leases<'a>(
         &'a self,
         servers: &'a [Arc<str>],
-    ) -> BoxFuture<'a, Result<Vec<Option<Found>>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<State>, StoreError>> {
         Box::pin(async move {
             let now = self.clock.now();
+            let outlives = millis(self.limits.expire);
             let call = |server: &Arc<str>| {
                 let keys = [names::lease(server), names::alive(server)];
-                Call::script(&READ_LEASE, keys, [])
+                Call::script(&READ_LEASE, keys, [outlives.as_bytes()])
             };
             let answers = self
                 .wire
                 .ask_all(servers.iter().map(call).collect())
                 .await?;
-            let mut leases = Vec::with_capacity(answers.len());
+            let mut states = Vec::with_capacity(answers.len());
             let answered = self.clock.now();
             for (server, answer) in servers.iter().zip(answers) {
-                let found = found(server, read(answer)?);
-                if let Some(Found { info, left }) = &found {
+                let state = state(server, read(answer)?);
+                if let State::Alive(Found { info, left }) = &state {
                     self.remembered.put(server, info.clone(), now, *left);
+                    states.push(state);
+                    continue;
                 }
                 let lease = self.limits.lease;
-                leases.push(found.or_else(|| self.remembered.missing(server, answered, lease)));
+                let kept = self.remembered.missing(server, answered, lease);
+                states.push(kept.map_or(state, State::Alive));
             }
-            Ok(leases)
+            Ok(states)
         })
     }
 }
 
-fn found(server: &str, (info, left): (Option<Vec<u8>>, i64)) -> Option<Found> {
-    let left = Duration::from_millis(u64::try_from(left).ok()?);
-    match CometInfo::decode(info?.as_slice()) {
-        Ok(info) => Some(Found { info, left }),
+fn state(server: &str, (info, left): (Option<Vec<u8>>, i64)) -> State {
+    let Some(info) = info else {
+        return State::Gone;
+    };
+    let info = match CometInfo::decode(info.as_slice()) {
+        Ok(info) => info,
         Err(error) => {
             tracing::warn!(server, %error, "what a comet said of itself is not readable");
-            None
+            return State::Gone;
         }
+    };
+    let time = Duration::from_millis(left.unsigned_abs());
+    match left {
+        0.. => State::Alive(Found { info, left: time }),
+        _ if info.leaving => State::Gone,
+        _ => State::Ended(time),
     }
 }

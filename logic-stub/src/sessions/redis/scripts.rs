@@ -112,13 +112,15 @@ return 0
 ",
 );
 
-/// Keys: as [`RENEW_LEASE`]. Answers what the comet says and the milliseconds that its lease has left; nothing if it is dead.
+/// Keys: as [`RENEW_LEASE`]. Argument: for how many milliseconds what a comet says outlives its lease. Answers what the comet says
+/// and the milliseconds that its lease has left; below 0, those since its end. Nothing if neither is known.
 pub(super) static READ_LEASE: Script = Script::new(
     r"
 local alive = redis.call('GET', KEYS[2])
 local lease = redis.call('HMGET', KEYS[1], 'epoch', 'info')
-if not alive or lease[1] ~= alive then return {false, 0} end
-return {lease[2], redis.call('PTTL', KEYS[2])}
+if not lease[1] then return {false, 0} end
+if lease[1] == alive then return {lease[2], redis.call('PTTL', KEYS[2])} end
+return {lease[2], math.min(-1, redis.call('PTTL', KEYS[1]) - ARGV[1])}
 ",
 );
 

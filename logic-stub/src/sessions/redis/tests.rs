@@ -264,7 +264,7 @@ async fn the_bound_of_comets_holds() {
     ));
     assert_eq!(one_more("comet-0").await, Ok(LeaseRenewal::Known));
     assert_eq!(
-        subject.store.leases().await.unwrap().len(),
+        subject.store.leases().await.unwrap().alive.len(),
         LIMITS.max_comets
     );
 }
@@ -297,7 +297,7 @@ async fn another_replicas_leases_are_seen() {
     }
     let generation = one.store.generation().await.unwrap();
     assert_eq!(other.store.generation().await.unwrap(), generation);
-    let leases = other.store.leases().await.unwrap();
+    let leases = other.store.leases().await.unwrap().alive;
     assert_eq!((leases.len(), leases[0].info.epoch), (1, 2));
 }
 
