@@ -96,6 +96,10 @@ pub struct Claim {
     pub epoch: u64,
     /// Entries that the stream held.
     pub entries: u64,
+    /// How long the oldest of them had waited; zero if there was none.
+    pub age: Duration,
+    /// Whether it was taken from another process that had not given it back.
+    pub taken_over: bool,
 }
 
 /// An entry of a stream.

@@ -231,6 +231,10 @@ async fn a_logic_stub_that_is_killed_between_sending_and_acknowledging_is_taken_
         }
     }
     until(|| ended(&first.logic) == 3).await;
+    // The others grow old there, and are seen to.
+    let oldest = |logic: &Running| logic.metrics().queue.oldest.get();
+    until(|| oldest(&first.logic) > 0.0).await;
+    assert_eq!(second.metrics().queue.takeovers.get(), 0);
     first.kill();
     for number in 10..15 {
         push(&second, ROOM, &number.to_string()).await;
@@ -247,6 +251,8 @@ async fn a_logic_stub_that_is_killed_between_sending_and_acknowledging_is_taken_
     assert_eq!(seen.bodies, bodies(0..15));
     assert_eq!(repeated, 4, "sent again, and skipped");
     until(|| ended(&second) == 12).await;
+    assert!(second.metrics().queue.takeovers.get() > 0);
+    until(|| oldest(&second) == 0.0).await;
 }
 
 #[tokio::test]

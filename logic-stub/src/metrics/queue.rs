@@ -1,5 +1,7 @@
 //! What is counted of the queue.
 
+use std::sync::atomic::AtomicU64;
+
 use common::metrics::{Adder, Seconds};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
@@ -15,10 +17,14 @@ pub struct Queue {
     pub ended: Counter,
     /// Claims of streams, each with a new epoch.
     pub claims: Counter,
+    /// Those of them whose reader had not given the stream back: it was dead, or silent for too long.
+    pub takeovers: Counter,
     /// Streams that this process reads.
     pub streams: Gauge,
     /// Entries in these, as of the last renewal of their claims.
     pub entries: Gauge,
+    /// Seconds since the oldest of these was stored.
+    pub oldest: Gauge<f64, AtomicU64>,
     /// From storing an entry to reading it.
     pub(crate) wait: Seconds,
 }
@@ -32,9 +38,13 @@ impl Queue {
         add.metric("queue_ended", help, &self.ended);
         let help = "Streams that were taken to be read";
         add.metric("queue_claims", help, &self.claims);
+        let help = "Streams that were taken over from a reader that is dead";
+        add.metric("queue_takeovers", help, &self.takeovers);
         add.metric("queue_streams", "Streams read here", &self.streams);
         let help = "Parts of pushes in the streams read here";
         add.metric("queue_entries", help, &self.entries);
+        let help = "Age of the oldest part of a push in the streams read here";
+        add.metric("queue_oldest_seconds", help, &self.oldest);
         let help = "Time from storing to reading";
         add.seconds("queue_wait", help, &self.wait);
     }

@@ -126,7 +126,8 @@ async fn a_stream_has_one_reader(subject: &impl Subject) {
     let first = claim(queue, 1).await;
     assert_eq!(other.claim(1).await, Ok(None));
     let again = claim(queue, 1).await;
-    assert_eq!(again.epoch, first.epoch);
+    assert_eq!((again.epoch, again.taken_over), (first.epoch, false));
+    assert!(again.age > Duration::ZERO, "{again:?}");
     // Somebody who only knows the epoch has no claim.
     assert_eq!(other.read(&first, 0, 10).await, Ok(None));
     other.release(&first).await.unwrap();
@@ -135,7 +136,7 @@ async fn a_stream_has_one_reader(subject: &impl Subject) {
     queue.release(&first).await.unwrap();
     assert_eq!(queue.read(&first, 0, 10).await, Ok(None));
     let second = claim(other, 1).await;
-    assert!(second.epoch > first.epoch);
+    assert!(second.epoch > first.epoch && !second.taken_over);
     assert_eq!(queue.read(&first, 0, 10).await, Ok(None));
     assert_eq!(contents(&read(other, &second, 0).await), ["a"]);
     // Another stream is another matter.
@@ -157,7 +158,7 @@ async fn a_dead_reader_is_taken_over(subject: &impl Subject) {
     subject.pass(Duration::from_secs(10));
 
     let successor = claim(other, 1).await;
-    assert!(successor.epoch > dead.epoch);
+    assert!(successor.epoch > dead.epoch && successor.taken_over);
     // What was read and not acknowledged comes again, at the same places.
     assert_eq!(read(other, &successor, 0).await, entries[1..]);
     assert_eq!(queue.read(&dead, 0, 10).await, Ok(None));
@@ -165,7 +166,10 @@ async fn a_dead_reader_is_taken_over(subject: &impl Subject) {
     subject.pass(LIMITS.lease + Duration::from_secs(5));
     // The same process after a pause that was too long has no claim to what it had.
     let third = claim(other, 1).await;
-    assert!(third.epoch > successor.epoch);
+    assert!(third.epoch > successor.epoch && !third.taken_over);
+    let rest = read(other, &third, 0).await;
+    done(other, 1, &rest).await;
+    assert_eq!(claim(other, 1).await.age, Duration::ZERO);
     assert_eq!(other.read(&successor, 0, 10).await, Ok(None));
 }
 

@@ -126,19 +126,31 @@ impl MemoryQueue {
         let until = now + self.shared.limits.lease;
         let mut state = self.shared.state.lock();
         let stream = &mut state.streams[usize::from(number)];
+        let mut taken_over = false;
         match &mut stream.owner {
             Some(owner) if owner.until > now && owner.process != self.process => return None,
             Some(owner) if owner.until > now => owner.until = until,
-            Some(_) | None => {
+            before => {
+                let other = |owner: &Owner| owner.process != self.process;
+                taken_over = before.as_ref().is_some_and(other);
                 stream.epoch = microseconds_since_1970().max(stream.epoch + 1);
                 let process = self.process.clone();
                 stream.owner = Some(Owner { process, until });
             }
         }
+        let waited = |(number, _): (&u64, &Bytes)| {
+            Duration::from_micros(microseconds_since_1970().saturating_sub(*number))
+        };
         Some(Claim {
             stream: number,
             epoch: stream.epoch,
             entries: stream.entries.len() as u64,
+            age: stream
+                .entries
+                .first_key_value()
+                .map(waited)
+                .unwrap_or_default(),
+            taken_over,
         })
     }
 

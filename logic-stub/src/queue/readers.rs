@@ -44,6 +44,8 @@ struct Shift {
 /// A stream that this process has claimed.
 struct Mine {
     claim: Claim,
+    /// When it was last renewed.
+    renewed: Instant,
     /// Stops its reader.
     stop: CancellationToken,
     reader: JoinHandle<()>,
@@ -124,7 +126,7 @@ impl Shift {
             Ok(readers) => readers.max(1),
             Err(error) => {
                 tracing::debug!(%error, "who else reads the queue is not known");
-                return;
+                return self.count();
             }
         };
         let share = usize::from(self.shared.queue.streams()).div_ceil(readers);
@@ -152,7 +154,7 @@ impl Shift {
                 continue;
             };
             match answer {
-                Ok(Some(claim)) if claim.epoch == mine.claim.epoch => mine.claim = claim,
+                Ok(Some(claim)) if claim.epoch == mine.claim.epoch => mine.renew(claim),
                 Ok(another) => {
                     tracing::warn!(stream, "the claim of a stream of pushes had run out");
                     mine.stop.cancel();
@@ -208,11 +210,16 @@ impl Shift {
     }
 
     fn begin(&mut self, claim: Claim) {
-        self.shared.metrics.queue.claims.inc();
+        let counted = &self.shared.metrics.queue;
+        counted.claims.inc();
+        if claim.taken_over {
+            counted.takeovers.inc();
+        }
         let stop = CancellationToken::new();
         let reader = reader::run(Arc::clone(&self.shared), claim, stop.clone());
         let mine = Mine {
             claim,
+            renewed: Instant::now(),
             stop,
             reader: tokio::spawn(reader),
             leaves: None,
@@ -247,6 +254,8 @@ impl Shift {
         metrics
             .entries
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
+        let oldest = self.mine.values().map(Mine::oldest).max();
+        metrics.oldest.set(oldest.unwrap_or_default().as_secs_f64());
     }
 
     fn streams(&self, which: impl Fn(&Mine) -> bool) -> Vec<u16> {
@@ -256,6 +265,19 @@ impl Shift {
 }
 
 impl Mine {
+    fn renew(&mut self, claim: Claim) {
+        self.claim = claim;
+        self.renewed = Instant::now();
+    }
+
+    /// How long its oldest entry has waited, as far as is known: while the store is away, it goes on waiting.
+    fn oldest(&self) -> Duration {
+        match self.claim.age {
+            Duration::ZERO => Duration::ZERO,
+            age => age + self.renewed.elapsed(),
+        }
+    }
+
     fn leave(&mut self) {
         self.leaves.get_or_insert_with(Instant::now);
         self.stop.cancel();

@@ -3,7 +3,7 @@
 //! | Key | Type | Holds |
 //! | --- | --- | --- |
 //! | `{push/<streams>/<stream>}entries` | stream | The entries: `<number>-0`, with the field `push`. Its group is `lanes` |
-//! | `{push/<streams>/<stream>}state` | hash | The last `number`, the last `epoch`, the `bytes` of all entries, and `waits` while the reader has nothing to read |
+//! | `{push/<streams>/<stream>}state` | hash | The last `number`, the last `epoch`, the `bytes` of all entries, the `reader` until it gives the stream back, and `waits` while the reader has nothing to read |
 //! | `{push/<streams>/<stream>}owner` | string | `<epoch>/<process>` of the reader, as long as its claim lives |
 //! | `push_readers` | sorted set | The processes that read, by when they last said so |
 //! | `push_reply_<message id>` | list | Reports of a message that somebody waits for |
@@ -126,19 +126,21 @@ impl RedisQueue {
         let life = millis(self.limits.lease);
         let args = [self.process.as_bytes(), life.as_bytes()];
         let call = Call::script(&CLAIM, self.keys(stream), args);
-        let (epoch, entries): (String, u64) = self.wire.ask(call).await?;
+        let (epoch, entries, age, taken_over): (String, u64, u64, u8) = self.wire.ask(call).await?;
         let claim = |epoch| Claim {
             stream,
             epoch,
             entries,
+            age: Duration::from_micros(age),
+            taken_over: taken_over == 1,
         };
         Ok(epoch.parse().ok().map(claim))
     }
 
     async fn release_now(&self, claim: &Claim) -> Result<(), StoreError> {
-        let [_, _, owner] = self.keys(claim.stream);
+        let [_, state, owner] = self.keys(claim.stream);
         let ticket = self.ticket(claim);
-        let call = Call::script(&RELEASE, [owner], [ticket.as_bytes()]);
+        let call = Call::script(&RELEASE, [owner, state], [ticket.as_bytes()]);
         self.wire.ask::<Value>(call).await.map(drop)
     }
 

@@ -41,32 +41,42 @@ return mine
 );
 
 /// Keys: entries, state, owner. Arguments: the caller, life in milliseconds. Answers the epoch, or nothing if another one has the
-/// stream, and the number of entries. With a new epoch the group begins anew: what was read and not acknowledged is unread.
+/// stream, the number of entries, the microseconds for which the oldest has waited, and whether another one has had the stream and not
+/// given it back. With a new epoch the group begins anew: what was read and not acknowledged is unread.
 pub(super) static CLAIM: Script = Script::new(
     r"
 local held = redis.call('GET', KEYS[3])
-if held and string.match(held, '/(.*)$') ~= ARGV[1] then return {'', 0} end
+if held and string.match(held, '/(.*)$') ~= ARGV[1] then return {'', 0, 0, 0} end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
 local epoch
+local taken = 0
 if held then
   epoch = string.match(held, '^(%d+)/')
   redis.call('PEXPIRE', KEYS[3], ARGV[2])
 else
-  local time = redis.call('TIME')
   local last = tonumber(redis.call('HGET', KEYS[2], 'epoch') or '0')
-  epoch = string.format('%.0f', math.max(time[1] * 1000000 + time[2], last + 1))
-  redis.call('HSET', KEYS[2], 'epoch', epoch)
+  epoch = string.format('%.0f', math.max(now, last + 1))
+  local before = redis.call('HGET', KEYS[2], 'reader')
+  if before and before ~= ARGV[1] then taken = 1 end
+  redis.call('HSET', KEYS[2], 'epoch', epoch, 'reader', ARGV[1])
   redis.call('SET', KEYS[3], epoch .. '/' .. ARGV[1], 'PX', ARGV[2])
   redis.pcall('XGROUP', 'DESTROY', KEYS[1], 'lanes')
   redis.call('XGROUP', 'CREATE', KEYS[1], 'lanes', '0', 'MKSTREAM')
 end
-return {epoch, redis.call('XLEN', KEYS[1])}
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local age = oldest and math.max(0, now - tonumber(string.match(oldest[1], '^%d+'))) or 0
+return {epoch, redis.call('XLEN', KEYS[1]), age, taken}
 ",
 );
 
-/// Key: owner. Argument: what it holds for the caller's claim.
+/// Keys: owner, state. Argument: what the first holds for the caller's claim.
 pub(super) static RELEASE: Script = Script::new(
     r"
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  redis.call('HDEL', KEYS[2], 'reader')
+end
 ",
 );
 
