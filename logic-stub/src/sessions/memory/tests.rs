@@ -155,3 +155,26 @@ fn keys_and_index_agree_after_a_race() {
     assert_eq!(held, indexed);
     assert_eq!(store.len(), held.len());
 }
+
+#[tokio::test]
+async fn a_large_sum_of_rooms_is_not_added_up_at_each_call() {
+    const ROOMS: usize = 20_000;
+    let memory = Memory::new(LIMITS);
+    let rooms = |count: i32| {
+        (0..ROOMS)
+            .map(move |room| (room.to_string(), count))
+            .collect()
+    };
+    let report = |server, count| memory.store.report_rooms(server, None, rooms(count));
+    let seen = async || memory.store.room_counts().await.unwrap()["7"];
+    report("a", 1).await.unwrap();
+    assert_eq!(seen().await, 1);
+    report("b", 1).await.unwrap();
+    assert_eq!(seen().await, 1);
+    memory.pass(Duration::from_millis(41)).await;
+    assert_eq!(seen().await, 2);
+    report("b", 5).await.unwrap();
+    assert_eq!(seen().await, 2);
+    memory.pass(Duration::from_millis(81)).await;
+    assert_eq!(seen().await, 6);
+}
