@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use self::dialer::Dialer;
+pub use self::{dialer::Dialer, files::check_caller};
 use crate::{
     config::{Checks, Human},
     watched::{WatchError, Watched},

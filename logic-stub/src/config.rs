@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     auth::{Auth, AuthMode, Claims},
     queue::{Queue, QueueMode},
-    redis::{Redis, RedisFileError},
+    redis::Redis,
 };
 use crate::sessions::memory::Limits;
 

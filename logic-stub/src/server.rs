@@ -10,6 +10,7 @@ use common::{
     monitor::{Monitor, MonitorError, Monitoring},
     readiness::{Latch, Readiness},
     serve::{ServeLimits, serve},
+    watched::WatchError,
 };
 use prometheus_client::registry::Registry;
 use thiserror::Error;
@@ -20,7 +21,7 @@ use crate::{
     access::{Access, AccessError},
     business::{Business, GoimBusiness},
     clock::Clock,
-    config::{Config, RedisFileError},
+    config::Config,
     grpc, http,
     logic::Logic,
     metrics::Metrics,
@@ -63,9 +64,9 @@ pub enum StartError {
     /// The configuration's Redis is none.
     #[error("redis: {0}")]
     Place(#[from] PlaceError),
-    /// A file that TLS to Redis needs cannot be read.
+    /// A file that TLS to Redis needs cannot be used.
     #[error("redis: {0}")]
-    RedisFile(#[from] RedisFileError),
+    RedisFile(#[from] WatchError),
     /// There is no way to the configuration's Redis. That it does not answer does not end the start.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -58,6 +58,24 @@ pub(super) fn of_a_client(contents: &[Vec<u8>]) -> Result<ClientConfig, String> 
     Ok(config)
 }
 
+/// Says what is wrong with the authorities of servers, or with a certificate and its key, for callers whose TLS is made elsewhere.
+pub fn check_caller(
+    authorities: Option<&[u8]>,
+    pair: Option<(&[u8], &[u8])>,
+) -> Result<(), String> {
+    let roots = authorities.map_or_else(|| Ok(RootCertStore::empty()), roots)?;
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(in_words)?
+        .with_root_certificates(roots);
+    if let Some((certificate, key)) = pair {
+        builder
+            .with_client_auth_cert(chain(certificate)?, private_key(key)?)
+            .map_err(in_words)?;
+    }
+    Ok(())
+}
+
 fn chain(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
     match chain {

@@ -1,11 +1,13 @@
 //! `redis`: where sessions and pushes are kept, for several logic-stubs.
 
-use std::{fmt, fs, io, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
-use common::config::{Checks, Human};
+use common::{
+    config::{Checks, Human},
+    mutual::check_caller,
+};
 use redis::{ClientTlsConfig, TlsCertificates};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::Config;
 use crate::sessions::redis::{Place, PlaceError, Waits};
@@ -41,14 +43,6 @@ pub struct Redis {
     pub room_counts: Human,
 }
 
-/// A file that TLS to Redis needs cannot be read; the operator is at fault.
-#[derive(Debug, Error)]
-#[error("{path}: {error}")]
-pub struct RedisFileError {
-    path: String,
-    error: io::Error,
-}
-
 impl Config {
     /// Where sessions are kept: nowhere but in memory, if neither address is set.
     pub fn store_place(&self) -> Result<Option<Place>, PlaceError> {
@@ -65,27 +59,6 @@ impl Config {
             (url, _) => Place::parse(url)?,
         };
         Ok(Some(place.with_sentinel_password(sentinel_auth)))
-    }
-
-    /// What is shown to Redis over TLS and what its certificates must be from, as far as the configuration names files.
-    pub fn store_certificates(&self) -> Result<Option<TlsCertificates>, RedisFileError> {
-        let Redis {
-            ca_file,
-            cert_file,
-            private_file,
-            ..
-        } = &self.redis;
-        let pair = read(cert_file)?.zip(read(private_file)?);
-        let client_tls = pair.map(|(client_cert, client_key)| ClientTlsConfig {
-            client_cert,
-            client_key,
-        });
-        let root_cert = read(ca_file)?;
-        let is_empty = root_cert.is_none() && client_tls.is_none();
-        Ok((!is_empty).then_some(TlsCertificates {
-            client_tls,
-            root_cert,
-        }))
     }
 
     /// How long Redis is waited for.
@@ -118,6 +91,31 @@ impl Default for Redis {
 }
 
 impl Redis {
+    /// The files of TLS to Redis, as far as they are named.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        let names = [&self.ca_file, &self.cert_file, &self.private_file];
+        let files = names.into_iter().filter(|name| !name.is_empty());
+        files.map(Path::new).collect()
+    }
+
+    /// What is in [`Self::files`]: what is shown to Redis, and what its certificates must be from. An error says what is wrong.
+    pub(crate) fn certificates(&self, contents: &[Vec<u8>]) -> Result<TlsCertificates, String> {
+        let mut contents = contents.iter();
+        let mut next = |name: &str| (!name.is_empty()).then(|| contents.next()).flatten();
+        let root_cert = next(&self.ca_file);
+        let pair = next(&self.cert_file).zip(next(&self.private_file));
+        let slices = pair.map(|(certificate, key)| (certificate.as_slice(), key.as_slice()));
+        check_caller(root_cert.map(Vec::as_slice), slices)?;
+        let client_tls = pair.map(|(certificate, key)| ClientTlsConfig {
+            client_cert: certificate.clone(),
+            client_key: key.clone(),
+        });
+        Ok(TlsCertificates {
+            client_tls,
+            root_cert: root_cert.cloned(),
+        })
+    }
+
     pub(super) fn validate(&self, checks: &mut Checks) {
         let times = || Duration::from_millis(1)..=Duration::from_mins(1);
         let both = self.cert_file.is_empty() == self.private_file.is_empty();
@@ -142,15 +140,4 @@ impl fmt::Debug for Redis {
             .field("room_counts", &self.room_counts)
             .finish_non_exhaustive()
     }
-}
-
-/// What is in a file, if there is a path.
-fn read(path: &str) -> Result<Option<Vec<u8>>, RedisFileError> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    fs::read(path).map(Some).map_err(|error| RedisFileError {
-        path: path.to_owned(),
-        error,
-    })
 }

@@ -33,7 +33,7 @@ use super::{Claim, Done, Limits, Part, Queue, Waiting};
 use crate::sessions::{
     Answer, StoreError,
     redis::{
-        Place, Waits,
+        Waits, Whereabouts,
         wire::{Call, Wire, read},
     },
 };
@@ -61,7 +61,12 @@ pub struct RedisQueue {
 
 impl RedisQueue {
     /// Connects when it is first needed, by two connections beside that of the sessions. Must be called in a tokio runtime.
-    pub fn new(place: Place, limits: Limits, waits: Waits) -> Result<Self, StoreError> {
+    pub fn new(
+        place: impl Into<Whereabouts>,
+        limits: Limits,
+        waits: Waits,
+    ) -> Result<Self, StoreError> {
+        let place = place.into();
         let process = uuid::Uuid::now_v7().simple().to_string();
         let wakes = Arc::new(Wakes::new(limits.streams));
         let wire = Wire::new(place.clone(), &waits, "the queue")?;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use common::tls;
+use common::{tls, watched::Watched};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
@@ -10,32 +10,43 @@ use crate::{
     clock::Clock,
     config::{Config, QueueMode},
     queue::{MemoryQueue, Queue, RedisQueue},
-    sessions::{MemorySessions, RedisSessions, Sessions, StoreError, redis::Place},
+    sessions::{
+        MemorySessions, RedisSessions, Sessions, StoreError,
+        redis::{PlaceError, Whereabouts},
+    },
 };
 
-/// The configuration's Redis, if it has one.
-pub(super) fn place(config: &Config) -> Result<Option<Place>, StartError> {
-    let (place, certificates) = (config.store_place()?, config.store_certificates()?);
-    let Some(place) = place else {
+/// The configuration's Redis, if it has one. Must be called in a tokio runtime.
+pub(super) fn place(config: &Config) -> Result<Option<Whereabouts>, StartError> {
+    let Some(place) = config.store_place()? else {
         return Ok(None);
     };
+    let files = config.redis.files();
     if place.is_secure() {
         // The library takes what the process has; that another one was chosen before is as well.
         let _ = Arc::unwrap_or_clone(tls::provider()).install_default();
+    } else if !files.is_empty() {
+        return Err(PlaceError::Plain.into());
     }
-    Ok(Some(match certificates {
-        Some(certificates) => place.with_certificates(certificates)?,
-        None => place,
-    }))
+    if files.is_empty() {
+        return Ok(Some(place.into()));
+    }
+    let redis = config.redis.clone();
+    let followed = Watched::start_together(&files, move |contents| {
+        let certificates = redis.certificates(contents)?;
+        let place = place.clone().with_certificates(certificates);
+        place.map_err(|error| error.to_string())
+    })?;
+    Ok(Some(followed.into()))
 }
 
 /// Sessions in Redis.
 pub(super) fn redis(
     config: &Config,
-    place: Place,
+    place: Whereabouts,
     clock: Clock,
 ) -> Result<Arc<dyn Sessions>, StoreError> {
-    tracing::info!(%place, "sessions are kept in redis");
+    tracing::info!(place = %place.now(), "sessions are kept in redis");
     let fixed = config.comets.fixed.iter();
     let fixed = fixed.map(|comet| comet.server.as_str().into()).collect();
     let (limits, waits) = (config.store_limits(), config.store_waits());
@@ -47,7 +58,7 @@ pub(super) fn redis(
 /// Where pushes are stored, if the configuration has them stored.
 pub(super) fn queue(
     config: &Config,
-    place: Option<Place>,
+    place: Option<Whereabouts>,
     clock: Clock,
 ) -> Result<Option<Arc<dyn Queue>>, StoreError> {
     let limits = config.queue_limits();

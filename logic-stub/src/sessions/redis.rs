@@ -19,6 +19,7 @@
 //! - `place`, `wire`, `sentinel`, `health`: where Redis is, the way to it, and whether it is there
 //! - `names`, `scripts`: its keys, and what it does in one step
 //! - `record`, `city`: forms of what is in it
+//! - `whereabouts`: the same with certificates that are renewed
 //! - `leases`, `rooms`: those parts of the store
 //! - `time`: until when a login may be written down
 
@@ -34,6 +35,7 @@ mod sentinel;
 #[cfg(test)]
 pub(crate) mod tests;
 mod time;
+mod whereabouts;
 pub(crate) mod wire;
 
 use std::{
@@ -56,6 +58,7 @@ use record::{Pair, Record};
 use rooms::Sum;
 use scripts::{GENERATION, INDEX, REGISTER, REMOVE, RENEW};
 use time::RedisTime;
+pub use whereabouts::Whereabouts;
 use wire::{Call, Script, Wire, read};
 
 /// Sessions asked for in one round trip, so that one long list does not keep others waiting.
@@ -95,14 +98,14 @@ impl RedisSessions {
     /// Connects when it is first needed. `fixed` are comets whose room counts are looked for even if none of them was ever
     /// heard of. Must be called in a tokio runtime.
     pub fn new(
-        place: Place,
+        place: impl Into<Whereabouts>,
         limits: Limits,
         waits: Waits,
         clock: Clock,
         fixed: Vec<Arc<str>>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            wire: Wire::new(place, &waits, "the session store")?,
+            wire: Wire::new(place.into(), &waits, "the session store")?,
             limits,
             waits,
             clock,

@@ -5,9 +5,12 @@ use std::time::Duration;
 use super::*;
 use crate::{
     queue::contract::{self, LIMITS, Subject},
-    sessions::redis::tests::{
-        authority::Authority,
-        server::{Server, until},
+    sessions::redis::{
+        Place,
+        tests::{
+            authority::Authority,
+            server::{Server, until},
+        },
     },
 };
 

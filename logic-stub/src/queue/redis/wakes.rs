@@ -9,7 +9,7 @@ use protocol::MessageId;
 use redis::RedisResult;
 use tokio::{sync::Notify, time::sleep};
 
-use crate::sessions::redis::{Place, Waits, wire};
+use crate::sessions::redis::{Place, Waits, Whereabouts, wire};
 
 /// The first pause before listening again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -68,7 +68,7 @@ impl Wakes {
     }
 
     /// Listens to the channel for as long as it is polled.
-    pub(super) async fn listen(&self, place: &Place, waits: &Waits, channel: &str) {
+    pub(super) async fn listen(&self, place: &Whereabouts, waits: &Waits, channel: &str) {
         let backoff = Backoff {
             base: FIRST_PAUSE,
             max: waits.pause,
@@ -76,7 +76,8 @@ impl Wakes {
         };
         let mut failures = 0;
         loop {
-            match self.listen_once(place, waits, channel).await {
+            let place = place.now();
+            match self.listen_once(&place, waits, channel).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     tracing::debug!(%place, %error, "cannot listen for wake-ups");

@@ -1,8 +1,13 @@
 //! The way to Redis: one multiplexed connection to one server, or one to each master of a cluster. It is made when it is first
 //! needed, made anew when it is lost, and nobody waits for it longer than the limits.
 
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use futures_util::future::try_join_all;
 use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind,
@@ -14,7 +19,7 @@ use redis::{
 };
 
 use super::{
-    Place, Waits,
+    Place, Waits, Whereabouts,
     health::{Health, Outcome},
     place::{Cluster, Node},
     sentinel::{self, Master},
@@ -26,11 +31,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection for all calls.
 pub(crate) struct Wire {
-    link: Link,
-    place: Place,
+    place: Whereabouts,
+    linked: ArcSwap<Linked>,
+    waits: Waits,
     /// The longest time for one round trip, connecting included.
     limit: Duration,
     health: Health,
+}
+
+/// The connection to a place. Those that use it keep it while another one takes its place.
+struct Linked {
+    place: Arc<Place>,
+    link: Link,
 }
 
 enum Link {
@@ -117,17 +129,17 @@ enum Order {
 }
 
 impl Wire {
-    /// Connects when it is first needed. `what` names it in the log. Must be called in a tokio runtime.
-    pub(crate) fn new(place: Place, waits: &Waits, what: &'static str) -> Result<Self, StoreError> {
-        let link = match &place {
-            Place::Single(node) => single(node, waits).map(Link::Single),
-            Place::Cluster(place) => cluster(place, waits).map(Link::Cluster),
-            Place::Sentinel(sentinels) => Master::new(sentinels, waits, tcp(waits))
-                .map(|master| Link::Sentinel(Box::new(master))),
-        };
+    /// Connects when it is first needed, and anew when the place has other certificates. `what` names it in the log. Must be
+    /// called in a tokio runtime.
+    pub(crate) fn new(
+        place: Whereabouts,
+        waits: &Waits,
+        what: &'static str,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
-            link: link.map_err(|error| fault(&place, &error))?,
+            linked: ArcSwap::from_pointee(Linked::to(place.now(), waits)?),
             place,
+            waits: *waits,
             limit: waits.dial + waits.answer,
             health: Health::new(what, waits.pause),
         })
@@ -135,7 +147,27 @@ impl Wire {
 
     /// Whether it leads to a cluster.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.link, Link::Cluster(_))
+        matches!(self.linked.load().link, Link::Cluster(_))
+    }
+
+    /// The connection to where Redis is now.
+    fn linked(&self) -> Arc<Linked> {
+        let linked = self.linked.load_full();
+        let place = self.place.now();
+        if Arc::ptr_eq(&linked.place, &place) {
+            return linked;
+        }
+        match Linked::to(place, &self.waits) {
+            Ok(new) => {
+                let new = Arc::new(new);
+                self.linked.store(Arc::clone(&new));
+                new
+            }
+            Err(error) => {
+                tracing::error!(%error, "the connection of before stays");
+                linked
+            }
+        }
     }
 
     /// The answer to one call.
@@ -174,15 +206,16 @@ impl Wire {
             }) => Outcome::Failed(error),
             Ok(_) | Err(_) => Outcome::Answered,
         };
-        self.health.note(outcome, &self.place);
+        self.health.note(outcome, &self.linked.load().place);
         answers.map_err(|fault| fault.error)
     }
 
     async fn attempt(&self, calls: &[Call], order: Order) -> Result<Vec<Value>, Fault> {
-        let exchanged = tokio::time::timeout(self.limit, self.exchange_scripts(calls, order));
+        let linked = self.linked();
+        let exchanged = tokio::time::timeout(self.limit, linked.exchange_scripts(calls, order));
         let Ok(answers) = exchanged.await else {
-            self.forget_master();
-            let text = format!("{}: no answer within {:?}", self.place, self.limit);
+            linked.forget_master();
+            let text = format!("{}: no answer within {:?}", linked.place, self.limit);
             return Err(Fault {
                 error: StoreError::Unavailable(text),
                 lost: false,
@@ -191,14 +224,27 @@ impl Wire {
         answers.map_err(|error| {
             let replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
             if replica || error.is_io_error() || error.is_timeout() {
-                self.forget_master();
+                linked.forget_master();
             }
             Fault {
                 // A cluster that lost a node still has others, and knows when to connect.
                 lost: !self.is_cluster() && error.is_io_error() && !error.is_timeout(),
-                error: fault(&self.place, &error),
+                error: fault(&linked.place, &error),
             }
         })
+    }
+}
+
+impl Linked {
+    fn to(place: Arc<Place>, waits: &Waits) -> Result<Self, StoreError> {
+        let link = match &*place {
+            Place::Single(node) => single(node, waits).map(Link::Single),
+            Place::Cluster(place) => cluster(place, waits).map(Link::Cluster),
+            Place::Sentinel(sentinels) => Master::new(sentinels, waits, tcp(waits))
+                .map(|master| Link::Sentinel(Box::new(master))),
+        };
+        let link = link.map_err(|error| fault(&place, &error))?;
+        Ok(Self { place, link })
     }
 
     /// A master that is lost, silent, or a replica by now may have a successor.
@@ -267,7 +313,7 @@ impl Wire {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire")
-            .field("place", &self.place)
+            .field("place", &self.place.now())
             .finish_non_exhaustive()
     }
 }

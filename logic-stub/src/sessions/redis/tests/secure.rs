@@ -1,8 +1,16 @@
 //! Redis behind TLS, which asks for certificates and a password.
 
-use redis::TlsCertificates;
+use std::{fs, time::Duration};
 
-use super::{authority::Authority, server::until, *};
+use redis::TlsCertificates;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    authority::{Authority, PASSWORD},
+    server::until,
+    *,
+};
+use crate::{Config, LogicStub};
 
 fn store(place: Place) -> RedisSessions {
     RedisSessions::new(place, LIMITS, WAITS, Clock::system(), Vec::new()).unwrap()
@@ -77,4 +85,47 @@ async fn who_cannot_be_believed_gets_no_session_and_no_password() {
         .register(&session(7, "k", "a", None))
         .await;
     assert_eq!(answer, Ok(Registration::New));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewed_certificates_count_for_new_connections() {
+    const FILES: [&str; 3] = ["ca.pem", "caller.pem", "caller.key"];
+    let (authority, named) = (Authority::new(), Authority::new());
+    let server = Server::secure(&authority);
+    let mut config = Config::default();
+    for addr in [&mut config.rpc_server.addr, &mut config.http_server.addr] {
+        *addr = "127.0.0.1:0".to_owned();
+    }
+    config.monitor.addrs = vec!["127.0.0.1:0".to_owned()];
+    config.redis.url = format!("rediss://:{PASSWORD}@127.0.0.1:{}", server.port);
+    let [ca, certificate, key] = FILES.map(|name| named.path(name));
+    config.redis.ca_file = ca;
+    config.redis.cert_file = certificate;
+    config.redis.private_file = key;
+    let stop = CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let stub = LogicStub::start(config.clone(), stop).unwrap();
+    let sessions = &stub.logic().sessions;
+    // The files are of another authority.
+    let refused = sessions.generation().await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))));
+
+    for name in FILES {
+        fs::copy(authority.path(name), named.path(name)).unwrap();
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
+    while sessions.generation().await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "never believed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // A pair that is none would not be taken, at a start or later.
+    let contents = [
+        authority.path("ca.pem"),
+        authority.path("caller.pem"),
+        authority.path("server.key"),
+    ];
+    let wrong = config
+        .redis
+        .certificates(&contents.map(|file| fs::read(file).unwrap()));
+    assert!(wrong.is_err());
 }
