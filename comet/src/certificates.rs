@@ -36,15 +36,14 @@ pub(crate) fn start(
         tcp: acceptor(&[])?,
         http: acceptor(&[b"http/1.1"])?,
     };
-    show(metrics, &certificates);
     let (metrics, shown) = (Arc::clone(metrics), Arc::clone(&certificates));
+    metrics.certificates.add(move || shown.shown());
     let following = certificates.follow(config.tls.reload.get(), move |reload| {
         let result = match reload {
             Reload::Taken(_) => "taken",
             Reload::Refused(_) => "refused",
         };
         metrics.tls_reloads(result).inc();
-        show(&metrics, &shown);
     });
     tokio::spawn(over.clone().run_until_cancelled_owned(following));
     Ok(Some(acceptors))
@@ -62,13 +61,4 @@ fn load(config: &Config) -> anyhow::Result<Arc<Certificates>> {
     files
         .and_then(Certificates::load)
         .context("websocket.certFile, websocket.privateFile")
-}
-
-fn show(metrics: &Metrics, certificates: &Certificates) {
-    let pairs = certificates.pairs();
-    metrics.set_certificates(
-        pairs
-            .iter()
-            .map(|pair| (pair.name(), pair.subject(), pair.ends())),
-    );
 }

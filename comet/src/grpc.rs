@@ -42,9 +42,13 @@ pub(crate) struct Gate {
 impl Gate {
     /// Reads the files of the configuration. Must be called in a tokio runtime.
     pub(crate) fn open(config: &RpcServer, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let acceptor = Acceptor::configured(&config.tls).context("rpcServer.tls")?;
+        if let Some(acceptor) = acceptor.clone() {
+            metrics.certificates.add(move || acceptor.shown());
+        }
         Ok(Self {
             tokens: Tokens::configured(&config.token_file).context("rpcServer.tokenFile")?,
-            acceptor: Acceptor::configured(&config.tls).context("rpcServer.tls")?,
+            acceptor,
             metrics: Arc::clone(metrics),
         })
     }

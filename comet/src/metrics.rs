@@ -6,7 +6,10 @@
 
 use std::{array, time::Duration};
 
-use common::metrics::{Adder, Seconds, Sizes};
+use common::{
+    ends::Ends,
+    metrics::{Adder, Seconds, Sizes},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -72,7 +75,8 @@ pub struct Metrics {
     pub drained: Counter,
     tls_handshakes: Family<ResultLabel, Counter>,
     tls_reloads: Family<ResultLabel, Counter>,
-    tls_certificates: Family<CertificateLabel, Gauge>,
+    /// Certificates of the doors, and those that logic-stubs and pushers are shown.
+    pub certificates: Ends,
 }
 
 /// A counter for each operation of the protocol and one for all of the applications', found without a look-up.
@@ -104,13 +108,6 @@ struct TargetLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
-}
-
-/// Of a certificate in the configuration, of which there are few.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CertificateLabel {
-    file: String,
-    subject: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -240,7 +237,7 @@ impl Metrics {
         let help = "Certificates that changed, by what became of that";
         add.metric("tls_reloads", help, &self.tls_reloads);
         let help = "Until when a certificate is valid, in seconds since 1970";
-        add.metric("tls_certificate_end_seconds", help, &self.tls_certificates);
+        add.metric("tls_certificate_end_seconds", help, &self.certificates);
     }
 
     /// Open connections of a door, logged in or not.
@@ -380,25 +377,6 @@ impl Metrics {
     pub fn tls_reloads(&self, result: &'static str) -> Counter {
         self.tls_reloads
             .get_or_create_owned(&ResultLabel { result })
-    }
-
-    /// Notes which certificates there are, each by its file, whom it is for, and its end in seconds since 1970.
-    pub fn set_certificates<'a>(&self, all: impl Iterator<Item = (&'a str, &'a str, i64)>) {
-        self.tls_certificates.clear();
-        for (file, subject, ends) in all {
-            let (file, subject) = (file.to_owned(), subject.to_owned());
-            self.tls_certificates
-                .get_or_create_owned(&CertificateLabel { file, subject })
-                .set(ends);
-        }
-    }
-
-    /// Until when the certificate of a file for a subject is valid, in seconds since 1970; 0 if there is none.
-    pub fn certificate_end(&self, file: &str, subject: &str) -> i64 {
-        let (file, subject) = (file.to_owned(), subject.to_owned());
-        self.tls_certificates
-            .get(&CertificateLabel { file, subject })
-            .map_or(0, |end| end.get())
     }
 }
 

@@ -91,6 +91,8 @@ impl Comet {
             Whitelist::open(&config.whitelist, &metrics).context("whitelist.whiteLog")?;
         let gate = Gate::open(&config.rpc_server, &metrics)?;
         let dialer = Dialer::configured(&config.rpc_client.tls).context("rpcClient.tls")?;
+        let to_logic = dialer.clone();
+        metrics.certificates.add(move || to_logic.shown());
         let credential = Credential::configured(&config.rpc_client.token_file);
         let credential = credential.context("rpcClient.tokenFile")?;
         let readiness = Readiness::default();

@@ -5,6 +5,7 @@
 //! - [`config`]: one loader for all programs: TOML file, then environment, then `--set`
 //! - [`listen`]: addresses, listening sockets, exposure of unauthenticated services, the accept loop
 //! - [`tls`]: certificates by name, read again when they change
+//! - [`ends`]: until when certificates are valid, as a metric
 //! - [`incoming`]: a gRPC server's connections, bounded in number
 //! - [`watched`]: files that are read again when they change
 //! - [`bearer`]: tokens between services; [`mutual`]: TLS between them, with certificates on both sides
@@ -20,6 +21,7 @@
 pub mod backoff;
 pub mod bearer;
 pub mod config;
+pub mod ends;
 pub mod files;
 pub mod health;
 pub mod incoming;

@@ -28,8 +28,10 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub use self::{dialer::Dialer, files::check_caller};
+use self::files::Loaded;
 use crate::{
     config::{Checks, Human},
+    ends::Shown,
     watched::{WatchError, Watched},
 };
 
@@ -64,7 +66,7 @@ pub struct ClientTls {
 /// A server's end of TLS. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
-    config: Arc<Watched<ServerConfig>>,
+    current: Arc<Watched<Loaded<ServerConfig>>>,
     patience: Duration,
 }
 
@@ -140,15 +142,22 @@ impl Acceptor {
         if tls.asks() {
             paths.push(Path::new(&tls.client_ca_file));
         }
+        let file = tls.cert_file.clone();
+        let load = move |contents: &[Vec<u8>]| files::of_a_server(&file, contents);
         Ok(Some(Self {
-            config: Arc::new(Watched::start_together(&paths, files::of_a_server)?),
+            current: Arc::new(Watched::start_together(&paths, load)?),
             patience: tls.handshake_timeout.get(),
         }))
     }
 
+    /// What callers are shown now.
+    pub fn shown(&self) -> Option<Shown> {
+        self.current.get().shown.clone()
+    }
+
     /// Shakes hands with a caller.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(self.config.get_full());
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.current.get().config));
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake takes too long");
         timeout(self.patience, acceptor.accept(stream))
             .await

@@ -28,6 +28,7 @@ pub use self::{
     pair::{Pair, PairError, PairFiles},
     reload::Reload,
 };
+use crate::ends::Shown;
 
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,12 @@ impl Certificates {
     /// The pairs as they are now.
     pub fn pairs(&self) -> Arc<Vec<Arc<Pair>>> {
         self.pairs.load_full()
+    }
+
+    /// What their certificates are, as they are now.
+    pub fn shown(&self) -> Vec<Shown> {
+        let pairs = self.pairs.load();
+        pairs.iter().map(|pair| pair.shown().clone()).collect()
     }
 
     /// How a server speaks TLS with these, without asking clients for certificates. `protocols` are those of ALPN; none: it is

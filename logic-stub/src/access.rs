@@ -2,6 +2,7 @@
 
 use common::{
     bearer::{Credential, Tokens},
+    ends::Ends,
     mutual::{Acceptor, Dialer},
     watched::WatchError,
 };
@@ -58,5 +59,14 @@ impl Access {
             credential: credential.map_err(named("rpcClient.tokenFile"))?,
             dialer: dialer.map_err(named("rpcClient.tls"))?,
         })
+    }
+
+    /// Has the certificates that comets are shown in the metrics.
+    pub fn show(&self, ends: &Ends) {
+        if let Some(acceptor) = self.acceptor.clone() {
+            ends.add(move || acceptor.shown());
+        }
+        let dialer = self.dialer.clone();
+        ends.add(move || dialer.shown());
     }
 }

@@ -7,7 +7,10 @@ mod queue;
 
 use std::{sync::Arc, time::Duration};
 
-use common::metrics::{Adder, Seconds, Sizes};
+use common::{
+    ends::Ends,
+    metrics::{Adder, Seconds, Sizes},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -46,6 +49,8 @@ pub struct Metrics {
     rpc_refusals: Family<ReasonLabel, Counter>,
     api_refusals: Family<ReasonLabel, Counter>,
     refused_logins: Family<ReasonLabel, Counter>,
+    /// Certificates that comets are shown, which call and are called.
+    pub certificates: Ends,
     /// The queue's.
     pub queue: Queue,
 }
@@ -128,6 +133,8 @@ impl Metrics {
         add.metric("api_refusals", help, &self.api_refusals);
         let help = "Logins refused, by reason";
         add.metric("logins_refused", help, &self.refused_logins);
+        let help = "Until when a certificate is valid, in seconds since 1970";
+        add.metric("tls_certificate_end_seconds", help, &self.certificates);
     }
 
     /// Counts a call of a comet that took so long: `ok`, `refused`, `superseded`, `unavailable`, `invalid` or `error`.

@@ -223,6 +223,7 @@ impl Builder {
         };
         let metrics = Arc::new(Metrics::register(&mut registry));
         let access = Access::open(&config)?;
+        access.show(&metrics.certificates);
         let business = business.unwrap_or_else(|| {
             if access.clients.is_none() {
                 tracing::warn!("{OPEN}");

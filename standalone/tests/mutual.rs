@@ -26,7 +26,7 @@ use rcgen::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, transport::Channel};
 
-use crate::support::{Client, Door, Server, http, server, token, until, within};
+use crate::support::{Client, Door, Server, http, metrics::Shown, server, token, until, within};
 
 /// An authority, and a directory for what it signs, which goes with the test.
 struct Authority {
@@ -53,9 +53,16 @@ impl Authority {
 
     /// What a service shows that has the name `name`, to its callers and to those that it calls.
     fn sign(&self, name: &str) -> (ServerTls, ClientTls) {
+        self.sign_until(name, 2050)
+    }
+
+    /// The same, valid until this year begins.
+    fn sign_until(&self, name: &str, year: i32) -> (ServerTls, ClientTls) {
         let key = KeyPair::generate().unwrap();
         let hosts = [name, "127.0.0.1"];
-        let certificate = params(name, &hosts).signed_by(&key, &self.issuer).unwrap();
+        let mut params = params(name, &hosts);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let (cert_file, private_file) = (self.path(name), self.path(&format!("{name}.key")));
         fs::write(&cert_file, certificate.pem()).unwrap();
         fs::write(&private_file, key.serialize_pem()).unwrap();
@@ -91,8 +98,10 @@ fn params(name: &str, hosts: &[&str]) -> CertificateParams {
 
 /// Both services, which know each other by certificates of one authority.
 async fn start(authority: &Authority) -> Server {
-    let (comets, to_logic) = authority.sign("comet");
-    let (logics, to_comets) = authority.sign("logic");
+    let (comets, _) = authority.sign("comet");
+    let (_, to_logic) = authority.sign("comet calls");
+    let (logics, _) = authority.sign("logic");
+    let (_, to_comets) = authority.sign("logic calls");
     Server::start_with(|config| {
         config.comet.rpc_server.tls = comets;
         config.comet.rpc_client.tls = to_logic;
@@ -223,6 +232,37 @@ async fn whoever_shows_no_certificate_of_the_authority_can_do_nothing() {
         assert!(stranger.readiness().report().is_err());
     }
     client.has_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ends_of_certificates_are_shown_and_those_of_new_ones() {
+    const IN_2050: u64 = 2_524_608_000;
+    const IN_2060: u64 = 2_840_140_800;
+    let authority = Authority::new("ends");
+    let server = start(&authority).await;
+    let (comet, logic) = (&server.standalone.comet, &server.standalone.logic);
+    for (monitor, service) in [
+        (comet.monitor_addrs()[0], "comet"),
+        (logic.monitor_addrs()[0], "logic"),
+    ] {
+        let metric = format!("{service}_tls_certificate_end_seconds");
+        for name in [service.to_owned(), format!("{service} calls")] {
+            let labels = [
+                format!("file=\"{}\"", authority.path(&name)),
+                format!("subject=\"CN={name}\""),
+            ];
+            let labels = labels.each_ref().map(String::as_str);
+            let end = async || Shown::at(monitor).await.sum(&metric, &labels);
+            assert_eq!(end().await, IN_2050, "{name}");
+            authority.sign_until(&name, 2060);
+            within("the new end", async {
+                while end().await != IN_2060 {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            })
+            .await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -268,12 +268,12 @@ async fn a_bad_new_pair_keeps_the_old_one_and_is_counted() {
     let metrics = gateway.comet.metrics();
     let file = dir.path("a.pem");
     let subject = "CN=rcgen self signed cert";
-    let end = metrics.certificate_end(&file, subject);
-    assert!(end > 1_700_000_000, "{end}");
+    let end = metrics.certificates.of(&file, subject);
+    assert!(end > Some(1_700_000_000), "{end:?}");
     dir.replace("a.key", "b.key");
     until(|| metrics.tls_reloads("refused").get() == 1).await;
     assert_eq!(shown_for(&gateway, "one.test").await, old);
-    assert_eq!(metrics.certificate_end(&file, subject), end);
+    assert_eq!(metrics.certificates.of(&file, subject), end);
     // When the certificate comes too, both count.
     dir.replace("a.pem", "b.pem");
     until(|| metrics.tls_reloads("taken").get() == 1).await;

@@ -17,8 +17,14 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint, Error};
 use tower::Service;
 
-use super::{ClientTls, anyone, files};
-use crate::watched::{WatchError, Watched};
+use super::{
+    ClientTls, anyone,
+    files::{self, Loaded},
+};
+use crate::{
+    ends::Shown,
+    watched::{WatchError, Watched},
+};
 
 /// How a caller connects to gRPC servers: over TLS, or without. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +40,7 @@ struct Secured {
 
 #[derive(Debug, Clone)]
 enum Source {
-    Files(Arc<Watched<ClientConfig>>),
+    Files(Arc<Watched<Loaded<ClientConfig>>>),
     Fixed(Arc<ClientConfig>),
 }
 
@@ -48,7 +54,9 @@ impl Dialer {
         if !tls.cert_file.is_empty() {
             paths.extend([Path::new(&tls.cert_file), Path::new(&tls.private_file)]);
         }
-        let watched = Watched::start_together(&paths, files::of_a_client)?;
+        let file = tls.cert_file.clone();
+        let load = move |contents: &[Vec<u8>]| files::of_a_client(&file, contents);
+        let watched = Watched::start_together(&paths, load)?;
         Ok(Self(Some(Secured {
             source: Source::Files(Arc::new(watched)),
             name: owned_name(&tls.server_name),
@@ -72,6 +80,14 @@ impl Dialer {
             secured.name = secured.name.take().or_else(|| owned_name(host));
         }
         dialer
+    }
+
+    /// What servers are shown now, if that is something.
+    pub fn shown(&self) -> Option<Shown> {
+        match &self.0.as_ref()?.source {
+            Source::Files(watched) => watched.get().shown.clone(),
+            Source::Fixed(_) => None,
+        }
     }
 
     /// A server at `host:port`.
@@ -109,7 +125,7 @@ impl Secured {
         let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
         stream.set_nodelay(true)?;
         let config = match &self.source {
-            Source::Files(watched) => watched.get_full(),
+            Source::Files(watched) => Arc::clone(&watched.get().config),
             Source::Fixed(config) => Arc::clone(config),
         };
         let stream = TlsConnector::from(config).connect(name, stream).await?;

@@ -10,13 +10,26 @@ use rustls::{
 };
 
 use super::provider;
+use crate::ends::Shown;
 
 /// What gRPC speaks: HTTP/2.
 const PROTOCOL: &[u8] = b"h2";
 
-/// Of a certificate, its key, and perhaps the authorities of callers. A caller without a certificate gets a connection all the
+/// What files come to.
+#[derive(Debug)]
+pub(super) struct Loaded<C> {
+    /// As rustls has it.
+    pub(super) config: Arc<C>,
+    /// What the other end is shown, if that is something.
+    pub(super) shown: Option<Shown>,
+}
+
+/// Of a certificate, which is from `file`, its key, and perhaps the authorities of callers. A caller without a certificate gets a connection all the
 /// same: what it may call there is for the service to say.
-pub(super) fn of_a_server(contents: &[Vec<u8>]) -> Result<ServerConfig, String> {
+pub(super) fn of_a_server(
+    file: &str,
+    contents: &[Vec<u8>],
+) -> Result<Loaded<ServerConfig>, String> {
     let [certificate, key, authorities @ ..] = contents else {
         return Err("a certificate and a key are needed".to_owned());
     };
@@ -33,29 +46,43 @@ pub(super) fn of_a_server(contents: &[Vec<u8>]) -> Result<ServerConfig, String> 
             builder.with_client_cert_verifier(verifier.map_err(in_words)?)
         }
     };
-    let config = builder.with_single_cert(chain(certificate)?, private_key(key)?);
+    let chain = chain(certificate)?;
+    let shown = shown(file, &chain)?;
+    let config = builder.with_single_cert(chain, private_key(key)?);
     let mut config = config.map_err(in_words)?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     // A session that is resumed would outlive the authority that its caller's certificate is from.
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(Loaded {
+        config: Arc::new(config),
+        shown,
+    })
 }
 
-/// Of the authorities of servers, and perhaps of a certificate and its key.
-pub(super) fn of_a_client(contents: &[Vec<u8>]) -> Result<ClientConfig, String> {
+/// Of the authorities of servers, and perhaps of a certificate, which is from `file`, and its key.
+pub(super) fn of_a_client(
+    file: &str,
+    contents: &[Vec<u8>],
+) -> Result<Loaded<ClientConfig>, String> {
     let (authorities, pair) = contents.split_first().ok_or("authorities are needed")?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(in_words)?
         .with_root_certificates(roots(authorities)?);
-    let mut config = match pair {
-        [certificate, key] => builder
-            .with_client_auth_cert(chain(certificate)?, private_key(key)?)
-            .map_err(in_words)?,
-        _ => builder.with_no_client_auth(),
+    let (mut config, shown) = match pair {
+        [certificate, key] => {
+            let chain = chain(certificate)?;
+            let shown = shown(file, &chain)?;
+            let config = builder.with_client_auth_cert(chain, private_key(key)?);
+            (config.map_err(in_words)?, shown)
+        }
+        _ => (builder.with_no_client_auth(), None),
     };
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Ok(config)
+    Ok(Loaded {
+        config: Arc::new(config),
+        shown,
+    })
 }
 
 /// Says what is wrong with the authorities of servers, or with a certificate and its key, for callers whose TLS is made elsewhere.
@@ -83,6 +110,14 @@ fn chain(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         Ok(chain) => Ok(chain),
         Err(error) => Err(format!("a certificate is malformed: {error}")),
     }
+}
+
+/// The first of a chain.
+fn shown(file: &str, chain: &[CertificateDer<'_>]) -> Result<Option<Shown>, String> {
+    let first = chain.first();
+    let shown = first.map(|first| Shown::read(file.to_owned(), first));
+    let malformed = |error| format!("a certificate is malformed: {error}");
+    shown.transpose().map_err(malformed)
 }
 
 fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, String> {

@@ -16,7 +16,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 use thiserror::Error;
-use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+
+use crate::ends::Shown;
 
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -82,9 +83,7 @@ pub enum PairError {
 /// A certificate with its key, ready to be used.
 #[derive(Debug)]
 pub struct Pair {
-    name: String,
-    subject: String,
-    ends: i64,
+    shown: Shown,
     certified: Arc<CertifiedKey>,
     /// Of the contents of its files.
     pub(super) fingerprint: u64,
@@ -157,8 +156,8 @@ impl Pair {
                 "no certificate in PEM is in it".to_owned(),
             )
         })?;
-        let (subject, ends) =
-            subject_and_end(leaf).map_err(|why| content(&files.certificate, why))?;
+        let shown = Shown::read(files.certificate.display().to_string(), leaf)
+            .map_err(|why| content(&files.certificate, why))?;
         let key = PrivateKeyDer::from_pem_slice(&contents.key)
             .map_err(|error| content(&files.key, format!("no private key in PEM: {error}")))?;
         let mismatch = |why| PairError::Mismatch {
@@ -167,9 +166,7 @@ impl Pair {
         };
         let certified = CertifiedKey::from_der(chain, key, &super::provider()).map_err(mismatch)?;
         Ok(Self {
-            name: files.certificate.display().to_string(),
-            subject,
-            ends,
+            shown,
             certified: Arc::new(certified),
             fingerprint: contents.fingerprint(),
         })
@@ -202,17 +199,22 @@ impl Pair {
 
     /// The file of its certificate, or `development`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.shown.file
     }
 
     /// Whom the certificate is for, as `CN=push.example.com`; empty if it says so by its alternative names alone.
     pub fn subject(&self) -> &str {
-        &self.subject
+        &self.shown.subject
     }
 
     /// Until when it is valid, in seconds since 1970.
     pub fn ends(&self) -> i64 {
-        self.ends
+        self.shown.ends
+    }
+
+    /// The same together.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// What TLS needs of it.
@@ -223,7 +225,7 @@ impl Pair {
     pub(super) fn has_ended(&self) -> bool {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = since.unwrap_or_default().as_secs();
-        i64::try_from(now).is_ok_and(|now| self.ends < now)
+        i64::try_from(now).is_ok_and(|now| self.shown.ends < now)
     }
 
     /// Whether the certificate names this host, also by `*.` in front of a domain.
@@ -232,14 +234,6 @@ impl Pair {
         let leaf = leaf.and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
         leaf.is_some_and(|leaf| verify_server_name(&leaf, name).is_ok())
     }
-}
-
-fn subject_and_end(leaf: &CertificateDer<'_>) -> Result<(String, i64), String> {
-    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
-    Ok((
-        leaf.subject().to_string(),
-        leaf.validity().not_after.timestamp(),
-    ))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, PairError> {

@@ -87,7 +87,7 @@ impl Metric {
     fn sample(&mut self, line: &str) {
         let (sample, value) = line.rsplit_once(' ').unwrap();
         let labels = sample.split_once('{').map_or("", |(_, labels)| labels);
-        // No value of a label has a comma or an equals sign in these tests.
+        // No value of a label has a comma in these tests.
         let names = labels.split(',').filter_map(|label| label.split_once('='));
         let names = names.map(|(name, _)| name.to_owned());
         self.labels.extend(names.filter(|name| name != "le"));
