@@ -307,16 +307,8 @@ async fn a_slow_client_is_closed_where_that_is_the_policy() {
 async fn a_stopping_comet_ends_streams_when_they_have_what_waits() {
     let server = Server::start_with(without_bounds).await;
     let mut events = Events::login(&server, &token(1, "a", "live://1")).await;
-    for n in 0..100 {
-        let text = n.to_string();
-        http::push(
-            server.push_api(),
-            "room",
-            "operation=1000&type=live&room=1",
-            &text,
-        )
-        .await;
-    }
+    let room = "operation=1000&type=live&room=1";
+    http::push_numbers(server.push_api(), "room", room, 100).await;
     let metrics = Arc::clone(server.metrics());
     let stopping = tokio::spawn(server.stop());
     for n in 0..100 {

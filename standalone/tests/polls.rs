@@ -68,16 +68,8 @@ async fn a_poll_is_held_until_something_comes() {
 async fn what_comes_between_two_polls_waits_in_order_up_to_its_bound() {
     let server = Server::start_with(|config| config.comet.protocol.svr_proto = 16).await;
     let mut poller = Poller::login(&server, &token(1, "a", "live://1")).await;
-    for n in 0..20 {
-        let text = n.to_string();
-        http::push(
-            server.push_api(),
-            "room",
-            "operation=1000&type=live&room=1",
-            &text,
-        )
-        .await;
-    }
+    let room = "operation=1000&type=live&room=1";
+    http::push_numbers(server.push_api(), "room", room, 20).await;
     let metrics = server.metrics();
     let messages = poller.poll().await;
     assert_eq!(texts(&messages), numbered(&numbers(16)));

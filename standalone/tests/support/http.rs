@@ -41,6 +41,13 @@ pub async fn push(addr: SocketAddr, kind: &str, query: &str, body: &str) {
     assert_eq!(answer.verdict(), (0, String::new()), "push {kind}?{query}");
 }
 
+/// Pushes `0`, `1` and so on, below `count`, each when the one before is answered.
+pub async fn push_numbers(addr: SocketAddr, kind: &str, query: &str, count: usize) {
+    for number in 0..count {
+        push(addr, kind, query, &number.to_string()).await;
+    }
+}
+
 /// One POST on a connection of its own.
 pub async fn post(addr: SocketAddr, path: &str, body: &[u8]) -> Answer {
     let len = body.len();
