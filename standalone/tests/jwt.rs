@@ -1,35 +1,44 @@
-//! Clients that show signed tokens, through both doors.
+//! Clients that show signed tokens, through every door.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use logic_stub::config::AuthMode;
 use protocol::op;
 use serde_json::{Value, json};
+use standalone::Config;
 
-use crate::support::{Client, Door, Server, http, through_both_doors};
+use crate::support::{Client, Door, Doors, ENTRANCES, Server, http, through_both_doors};
 
-through_both_doors!(
-    a_client_is_whom_its_token_names,
-    a_client_without_a_good_token_is_told_why,
-);
+through_both_doors!(a_client_is_whom_its_token_names);
 
 const SECRET: &str = "a secret of no less than 32 bytes";
 
-/// A server that wants tokens which this secret has signed.
-async fn start(name: &str, door: Door) -> Server {
-    let name = format!("jwt-{name}-{door:?}-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    std::fs::write(&path, SECRET).unwrap();
-    let server = Server::start_with(|config| {
+/// A file with the secret, for servers that want tokens which it has signed. It goes when they have read it.
+struct Secret(PathBuf);
+
+impl Secret {
+    fn new(name: &str) -> Self {
+        let name = format!("jwt-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, SECRET).unwrap();
+        Self(path)
+    }
+
+    fn configure(&self, config: &mut Config) {
         config.logic.auth.mode = AuthMode::Jwt;
-        let file = path.to_str().unwrap();
+        let file = self.0.to_str().unwrap();
         file.clone_into(&mut config.logic.auth.secret_file);
-    })
-    .await;
-    // It has been read; what is gone changes nothing.
-    std::fs::remove_file(path).unwrap();
-    server
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
 }
 
 fn claims(mid: i64, seconds: i64) -> Value {
@@ -45,7 +54,8 @@ fn sign(claims: &Value, secret: &str) -> String {
 }
 
 async fn a_client_is_whom_its_token_names(door: Door) {
-    let server = start("named", door).await;
+    let secret = Secret::new(&format!("named-{door:?}"));
+    let server = Server::start_with(|config| secret.configure(config)).await;
     let mut clients = Vec::new();
     for mid in [1, 2] {
         let mut client = Client::connect(&server, door).await;
@@ -65,31 +75,37 @@ async fn a_client_is_whom_its_token_names(door: Door) {
     two.gets("for both").await;
 }
 
-async fn a_client_without_a_good_token_is_told_why(door: Door) {
-    let server = start("refused", door).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_without_a_good_token_is_told_why_at_every_door() {
+    let secret = Secret::new("refused");
+    let doors = Doors::open_with(|config| secret.configure(config)).await;
     let good = sign(&claims(1, 3600), SECRET);
     let (head, _) = good.rsplit_once('.').unwrap();
     let (_, body) = head.split_once('.').unwrap();
-    for (token, words) in [
+    let unsigned = "the token is signed by an algorithm that is not taken";
+    let tokens = [
         (r#"{"mid":1}"#.to_owned(), "the token is no JWT"),
-        // The head is {"alg":"none"}.
-        (
-            format!("eyJhbGciOiJub25lIn0.{body}."),
-            "the token is signed by an algorithm that is not taken",
-        ),
+        // Their heads are {"alg":"none"}, without a signature and with one.
+        (format!("eyJhbGciOiJub25lIn0.{body}."), unsigned),
+        (format!("eyJhbGciOiJub25lIn0.{body}.AAAA"), unsigned),
         (sign(&claims(1, -3600), SECRET), "the token has expired"),
         (
             sign(&claims(1, 3600), "another secret of 32 bytes or more"),
             "the token's signature is wrong",
         ),
-    ] {
-        let mut client = Client::connect(&server, door).await;
-        client.send(op::AUTH, 1, token.as_bytes()).await;
-        let farewell = client.ended().await;
-        farewell.is("auth_refused", 1008, door);
-        assert_eq!(farewell.message, words);
+    ];
+    for entrance in ENTRANCES {
+        for (token, words) in &tokens {
+            let told = doors.refused(entrance, token).await;
+            assert_eq!(told, *words, "{entrance:?}");
+        }
     }
-    server.closed("auth_refused", 4).await;
-    let found = http::get(server.push_api(), "/comet/sessions?mids=1").await;
+    let refused = (ENTRANCES.len() * tokens.len()) as u64;
+    doors.server.closed("auth_refused", refused).await;
+    let found = http::get(doors.push_api(), "/comet/sessions?mids=1").await;
     assert_eq!(found.json()["data"]["total"], 0);
+    // The doors are not merely closed.
+    for entrance in ENTRANCES {
+        doors.login(entrance, &good).await.has_nothing().await;
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! - [`operations`]: what a client may ask for; [`pushes`]: every kind of push
+//! - [`operations`]: what a client may ask for; [`pushes`]: every kind of push; [`doors`]: through every door
 //! - [`identity`]: one key, several connections; [`kicks`]: connections that are closed from outside; [`drains`]: comets that end
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
@@ -25,6 +25,7 @@
 mod binary;
 mod browsers;
 mod deploy;
+mod doors;
 mod drains;
 mod events;
 mod foreign;

@@ -3,11 +3,13 @@
 //! - [`server`]: both services on free ports; [`process`]: the program itself
 //! - [`client`]: a goim client; [`wire`]: its bytes on either door
 //! - [`subscription`]: clients of long-poll and Server-Sent Events
+//! - [`doors`]: clients behind every door; [`tunnel`]: TLS for clients that speak none
 //! - [`script`]: programs in other languages
 //! - [`http`]: pushes over goim's HTTP API; [`grpc`]: pushes over goim's and this project's gRPC
 //! - [`metrics`]: what a monitor shows
 
 pub mod client;
+pub mod doors;
 pub mod grpc;
 pub mod http;
 pub mod metrics;
@@ -15,11 +17,13 @@ pub mod process;
 pub mod script;
 pub mod server;
 pub mod subscription;
+pub mod tunnel;
 pub mod wire;
 
 use std::time::Duration;
 
 pub use client::{Client, Packet, Received, token};
+pub use doors::{Doors, ENTRANCES};
 pub use grpc::Lane;
 pub use server::{SecondComet, Server};
 pub use wire::Door;

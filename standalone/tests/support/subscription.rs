@@ -37,6 +37,7 @@ pub struct Event {
 /// A stream of events.
 #[derive(Debug)]
 pub struct Events {
+    pub addr: SocketAddr,
     socket: TcpStream,
     /// What came and is not decoded.
     input: Vec<u8>,
@@ -49,13 +50,17 @@ pub struct Events {
 impl Poller {
     /// Logs in.
     pub async fn login(server: &Server, token: &Token) -> Self {
-        let addr = server.door(Door::WebSocket);
+        Self::login_at(server.door(Door::WebSocket), &token.to_json()).await
+    }
+
+    /// Logs in at an address, with the text of a token.
+    pub async fn login_at(addr: SocketAddr, token: &str) -> Self {
         let mut poller = Self {
             addr,
             session: String::new(),
             ack: 0,
         };
-        let answer = get(addr, &format!("s=&seq=5&t={}", encoded(&token.to_json()))).await;
+        let answer = get(addr, &format!("s=&seq=5&t={}", encoded(token))).await;
         let messages = poller.note(&answer);
         let auth = json!({"ver": 1, "op": op::AUTH_REPLY, "seq": 5, "body": ""});
         assert_eq!(messages, [auth], "{answer:?}");
@@ -124,8 +129,13 @@ impl Events {
 
     /// Logs in, and takes what comes first: the session, and the answer to Auth.
     pub async fn login(server: &Server, token: &Token) -> Self {
-        let query = format!("t={}", encoded(&token.to_json()));
-        let stream = Self::open(server.door(Door::WebSocket), &query, "").await;
+        Self::login_at(server.door(Door::WebSocket), &token.to_json()).await
+    }
+
+    /// The same at an address, with the text of a token.
+    pub async fn login_at(addr: SocketAddr, token: &str) -> Self {
+        let query = format!("t={}", encoded(token));
+        let stream = Self::open(addr, &query, "").await;
         let mut events = stream.expect("a stream");
         let opening = events.next().await.unwrap();
         assert_eq!(opening.name, "session");
@@ -198,11 +208,18 @@ impl Events {
         let head = head.to_ascii_lowercase();
         if !head.contains("content-type: text/event-stream") {
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            let len = head.split_once("content-length: ");
+            let len = len.map_or(0, |(_, rest)| rest.lines().next().unwrap().parse().unwrap());
+            while input.len() < len {
+                let read = within("a body", socket.read_buf(&mut input)).await;
+                assert!(read.unwrap() > 0, "the connection ends within a body");
+            }
             let body = String::from_utf8(input).unwrap();
             return Err(Answer { status, head, body });
         }
         assert!(head.contains("transfer-encoding: chunked"), "{head}");
         Ok(Self {
+            addr: socket.peer_addr().unwrap(),
             socket,
             input,
             text: String::new(),
