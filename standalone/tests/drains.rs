@@ -8,13 +8,14 @@ use std::{
 
 use common::config::Human;
 use futures_util::{StreamExt as _, stream};
-use protocol::{Token, grpc::comet::v1::message::Target};
+use protocol::Token;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{
-    Client, Door, SecondComet, Server,
-    grpc::Lane,
+    Client, Door, Doors, SecondComet, Server,
+    doors::{Entrance, Kind},
+    grpc::{self, Lane},
     http,
     server::without_bounds,
     subscription::{Events, Poller, encoded, get, texts, turned_away, words},
@@ -201,6 +202,9 @@ async fn sessions_on_requests_are_told_by_their_next_answers() {
     assert_eq!(metrics.drained.get(), 3);
 }
 
+/// Messages that were taken for each of them before it begins.
+const BEFORE: usize = 20;
+
 /// A drain of many, who go to a second comet.
 struct Exodus {
     clients: u32,
@@ -208,6 +212,8 @@ struct Exodus {
     over: u64,
     /// Milliseconds in which they are to come back.
     back: u64,
+    /// Whether they are behind TLS.
+    is_tls: bool,
 }
 
 /// What became of one of them.
@@ -261,28 +267,33 @@ fn histogram(what: &str, values: impl Iterator<Item = u64>, end: u64) -> [u32; 1
 }
 
 impl Exodus {
-    async fn run(&self) {
-        let server = Server::start_with(|config| {
+    /// What became of each.
+    async fn run(&self) -> Vec<Moved> {
+        let doors = Doors::open_with(|config| {
             without_bounds(config);
             config.comet.drain.over = Human::millis(self.over);
             config.comet.drain.reconnect_over = Human::millis(self.back);
         })
         .await;
-        let second = SecondComet::start_with(&server, |config| {
+        let server = &doors.server;
+        let second = SecondComet::start_with(server, |config| {
             config.env.addrs = vec!["second.test".to_owned()];
             "second.test".clone_into(&mut config.env.host);
         })
         .await;
-        let clients = self.log_in(&server).await;
+        let clients = self.log_in(&doors).await;
         let began = Instant::now();
         let mut moving = JoinSet::new();
         for (client, token) in clients {
             let elsewhere = second.door(client.door);
             moving.spawn(moves(client, token, elsewhere, began));
         }
-        drain(&server, "standalone", self.clients).await;
-        let taken = self.push_meanwhile(&server).await;
-        self.judge(&moving.join_all().await, taken);
+        let taken = self.drain_under_pushes(server).await;
+        let moved = moving.join_all().await;
+        assert_eq!(moved.len(), usize::try_from(self.clients).unwrap());
+        assert!(moved.iter().all(|client| client.messages >= BEFORE));
+        let got: usize = moved.iter().map(|client| client.messages).sum();
+        assert_eq!(u64::try_from(got).unwrap(), taken, "some were lost");
         let metrics = server.metrics();
         assert_eq!(metrics.delivered.get(), metrics.taken.get());
         assert_eq!(metrics.lost("going_away").get(), 0);
@@ -290,13 +301,19 @@ impl Exodus {
             metrics.logic_calls("disconnect", "ok").get() == u64::from(self.clients)
         })
         .await;
+        moved
     }
 
-    async fn log_in(&self, server: &Server) -> Vec<(Client, Token)> {
+    async fn log_in(&self, doors: &Doors) -> Vec<(Client, Token)> {
         let logins = stream::iter(0..self.clients).map(|number| async move {
             let door = [Door::Tcp, Door::WebSocket][usize::from(number % 2 == 1)];
             let token = token(i64::from(number) + 1, &format!("key-{number}"), "live://1");
-            let mut client = Client::login(server, door, &token).await;
+            let entrance = Entrance {
+                kind: Kind::Frames(door),
+                is_tls: self.is_tls,
+            };
+            let mut client = Client::open(doors.addr(entrance), door, None).await;
+            client.auth(&token).await;
             // From its first heartbeat on it counts for sure.
             client.online().await;
             (client, token)
@@ -304,18 +321,26 @@ impl Exodus {
         logins.buffer_unordered(64).collect().await
     }
 
-    /// Pushes to all until nobody is there to take it; returns how often it was taken.
-    async fn push_meanwhile(&self, server: &Server) -> u64 {
+    /// Begins the end when some messages are taken, and pushes to all until nobody is there to take it; returns how often
+    /// messages were taken.
+    async fn drain_under_pushes(&self, server: &Server) -> u64 {
         let mut lane = Lane::open(server).await;
         let drained = &server.metrics().drained;
-        let (mut number, mut taken) = (0, 0);
+        let before = (0..BEFORE).map(|number| {
+            let text = number.to_string();
+            grpc::message(grpc::room("live://1"), 1000, text.as_bytes())
+        });
+        let mut taken = lane.push_all(before, BEFORE).await.taken;
+        drain(server, "standalone", self.clients).await;
+        let mut number = BEFORE;
         while drained.get() < u64::from(self.clients) {
-            let room = Target::Room("live://1".to_owned());
-            let receipt = lane.push(room, 1000, &number.to_string()).await;
+            let receipt = lane
+                .push(grpc::room("live://1"), 1000, &number.to_string())
+                .await;
             assert_eq!((receipt.dropped, receipt.filtered), (0, 0));
             taken += receipt.taken;
             number += 1;
-            if number == 3 {
+            if number == BEFORE + 3 {
                 is_sent_away(server).await;
             }
             sleep(Duration::from_millis(100)).await;
@@ -324,10 +349,8 @@ impl Exodus {
         taken
     }
 
-    fn judge(&self, moved: &[Moved], taken: u64) {
-        assert_eq!(moved.len(), usize::try_from(self.clients).unwrap());
-        let got: usize = moved.iter().map(|client| client.messages).sum();
-        assert_eq!(u64::try_from(got).unwrap(), taken, "some were lost");
+    /// They went and came back one by one.
+    fn judge(&self, moved: &[Moved]) {
         let told = moved.iter().map(|client| millis(client.told));
         histogram("told to go", told.clone(), self.over);
         let last = told.max().unwrap();
@@ -359,6 +382,18 @@ async fn many_are_drained_in_their_time_lose_nothing_and_come_back_one_by_one() 
         clients: 500,
         over: 2_000,
         back: 4_000,
+        is_tls: false,
+    };
+    exodus.judge(&exodus.run().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_behind_tls_lose_nothing_either() {
+    let exodus = Exodus {
+        clients: 50,
+        over: 1_000,
+        back: 1_000,
+        is_tls: true,
     };
     exodus.run().await;
 }
@@ -372,6 +407,7 @@ async fn five_thousand_are_drained() {
         clients: 5_000,
         over: 10_000,
         back: 20_000,
+        is_tls: false,
     };
-    exodus.run().await;
+    exodus.judge(&exodus.run().await);
 }
