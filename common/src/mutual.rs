@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use self::{dialer::Dialer, files::check_caller};
 use self::files::Loaded;
+pub use self::{dialer::Dialer, files::check_caller};
 use crate::{
     config::{Checks, Human},
     ends::Shown,

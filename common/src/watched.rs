@@ -2,8 +2,8 @@
 //!
 //! A file is looked at every [`EVERY`], and at once when SIGHUP comes. What is new in it is taken when two looks in turn have seen
 //! the same, so that a file in the middle of being written is not; SIGHUP says that it is whole. A new content that cannot be
-//! taken, and a file that is gone, change nothing: the last good content stays, and the log says so. Files that belong together, such as a certificate and its key, are taken
-//! together.
+//! taken, and a file that is gone, change nothing: the last good content stays, and the log says so. Files that belong together,
+//! such as a certificate and its key, are taken together.
 
 use std::{
     fmt,
@@ -43,8 +43,8 @@ pub struct WatchError {
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
-    /// Reads the file, and goes on looking at it every [`EVERY`], or as SIGHUP asks, until this is dropped. `parse` says in words what is wrong
-    /// with a content. Must be called in a tokio runtime; the first read blocks.
+    /// Reads the file, and goes on looking at it every [`EVERY`], or as SIGHUP asks, until this is dropped. `parse` says in words
+    /// what is wrong with a content. Must be called in a tokio runtime; the first read blocks.
     pub fn start(
         path: &Path,
         parse: impl Fn(&[u8]) -> Result<T, String> + Send + 'static,

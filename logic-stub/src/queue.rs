@@ -41,8 +41,8 @@ pub trait Queue: Send + Sync + 'static {
     /// How many streams there are, numbered from 0.
     fn streams(&self) -> u16;
 
-    /// Stores the parts of one push, one for each stream at most, each behind all that its stream has. A stream without room refuses, and nothing is stored,
-    /// as far as the store can change the streams in one step.
+    /// Stores the parts of one push, one for each stream at most, each behind all that its stream has. A stream without room
+    /// refuses, and nothing is stored, as far as the store can change the streams in one step.
     fn append<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, ()>;
 
     /// Says that this process reads streams, and answers how many processes have said so within the life of a claim.

@@ -168,7 +168,8 @@ impl Logic {
         self.0.announced.miss();
     }
 
-    /// Asks who a client is by its token, as soon as all who route pushes know this comet: a client that is in misses none. `session` has neither mid nor key yet.
+    /// Asks who a client is by its token, as soon as all who route pushes know this comet: a client that is in misses none.
+    /// `session` has neither mid nor key yet.
     pub async fn connect(
         &self,
         id: u64,

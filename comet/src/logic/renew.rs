@@ -36,7 +36,8 @@ struct Store {
 impl Renewal {
     /// Renews every `period`, until this comet leaves, which logic is told; at once when the end begins, since no new clients are
     /// to come then; sooner, with growing delays, while logic is away: until it has heard of this comet, its new sessions are not
-    /// found. The first renewal is followed by one as soon as all who route pushes know this comet. When logic has lost the sessions, they are registered again.
+    /// found. The first renewal is followed by one as soon as all who route pushes know this comet. When logic has lost the
+    /// sessions, they are registered again.
     pub async fn run(self, period: Duration) {
         let backoff = Backoff::short();
         let longest = self.gateway.logic_config.settle.get();
@@ -68,7 +69,7 @@ impl Renewal {
                         self.latch.ready();
                     } else {
                         self.latch.not_ready(SETTLING);
-                        wait = left;
+                        wait = left.min(period);
                     }
                     if std::mem::take(&mut failures) > 0 {
                         tracing::info!("logic is back");

@@ -24,8 +24,8 @@ pub(super) struct Loaded<C> {
     pub(super) shown: Option<Shown>,
 }
 
-/// Of a certificate, which is from `file`, its key, and perhaps the authorities of callers. A caller without a certificate gets a connection all the
-/// same: what it may call there is for the service to say.
+/// Of a certificate, which is from `file`, its key, and perhaps the authorities of callers. A caller without a certificate gets a
+/// connection all the same: what it may call there is for the service to say.
 pub(super) fn of_a_server(
     file: &str,
     contents: &[Vec<u8>],
