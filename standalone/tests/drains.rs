@@ -212,6 +212,8 @@ struct Exodus {
     over: u64,
     /// Milliseconds in which they are to come back.
     back: u64,
+    /// Milliseconds from one push to the next.
+    every: u64,
     /// Whether they are behind TLS.
     is_tls: bool,
 }
@@ -288,7 +290,8 @@ impl Exodus {
             let elsewhere = second.door(client.door);
             moving.spawn(moves(client, token, elsewhere, began));
         }
-        let taken = self.drain_under_pushes(server).await;
+        let draining = self.drain_under_pushes(server);
+        let taken = within("the drain", draining).await;
         let moved = moving.join_all().await;
         assert_eq!(moved.len(), usize::try_from(self.clients).unwrap());
         assert!(moved.iter().all(|client| client.messages >= BEFORE));
@@ -343,7 +346,7 @@ impl Exodus {
             if number == BEFORE + 3 {
                 is_sent_away(server).await;
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(self.every)).await;
         }
         println!("{number} messages were pushed meanwhile, and taken {taken} times");
         taken
@@ -382,6 +385,7 @@ async fn many_are_drained_in_their_time_lose_nothing_and_come_back_one_by_one() 
         clients: 500,
         over: 2_000,
         back: 4_000,
+        every: 100,
         is_tls: false,
     };
     exodus.judge(&exodus.run().await);
@@ -390,9 +394,10 @@ async fn many_are_drained_in_their_time_lose_nothing_and_come_back_one_by_one() 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_behind_tls_lose_nothing_either() {
     let exodus = Exodus {
-        clients: 50,
+        clients: 100,
         over: 1_000,
         back: 1_000,
+        every: 1,
         is_tls: true,
     };
     exodus.run().await;
@@ -407,6 +412,7 @@ async fn five_thousand_are_drained() {
         clients: 5_000,
         over: 10_000,
         back: 20_000,
+        every: 100,
         is_tls: false,
     };
     exodus.judge(&exodus.run().await);

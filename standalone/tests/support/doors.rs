@@ -11,6 +11,7 @@ use super::{
     subscription::{Events, Poller, encoded, get, send, texts},
     token,
     tunnel::Certificate,
+    within,
 };
 
 /// A way in.
@@ -177,7 +178,7 @@ impl Receiver {
                 return (op.into(), text);
             }
             Session::Polls(poller, waiting) => polled(poller, waiting).await,
-            Session::Events(events) => events.message().await.data,
+            Session::Events(events) => next_event(events).await,
         };
         let [(op, text)] = texts(std::slice::from_ref(&message))[..] else {
             unreachable!()
@@ -198,7 +199,7 @@ impl Receiver {
             Session::Events(events) => {
                 let (addr, session) = (events.addr, events.session().to_owned());
                 let sent = send(addr, &session, op::HEARTBEAT, SEQ, b"").await;
-                (sent, events.message().await.data)
+                (sent, next_event(events).await)
             }
         };
         assert_eq!(sent.verdict(), (0, String::new()), "{entrance:?}");
@@ -216,12 +217,20 @@ impl Receiver {
     }
 }
 
-/// The next message of a session that is polled.
+/// The next message of a session that is polled, whose empty answers go on for ever.
 async fn polled(poller: &mut Poller, waiting: &mut VecDeque<Value>) -> Value {
-    loop {
-        if let Some(message) = waiting.pop_front() {
-            return message;
+    within("a message by a poll", async {
+        loop {
+            if let Some(message) = waiting.pop_front() {
+                return message;
+            }
+            waiting.extend(poller.poll().await);
         }
-        waiting.extend(poller.poll().await);
-    }
+    })
+    .await
+}
+
+/// The next message of a stream, whose signs of life go on for ever.
+async fn next_event(events: &mut Events) -> Value {
+    within("a message by an event", events.message()).await.data
 }
