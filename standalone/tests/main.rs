@@ -3,7 +3,8 @@
 //! # Layout
 //!
 //! - [`operations`]: what a client may ask for; [`pushes`]: every kind of push; [`doors`]: through every door
-//! - [`identity`]: one key, several connections; [`kicks`]: connections that are closed from outside; [`drains`]: comets that end
+//! - [`identity`]: one key, several connections; [`kicks`]: connections that are closed from outside; [`drains`], [`exodus`]:
+//!   comets that end
 //! - [`order`], [`rooms`]: what holds under load and in races
 //! - [`slow`], [`memory`]: clients that do not read
 //! - [`hostile`], [`handshake`]: clients that do what they must not
@@ -28,6 +29,7 @@ mod deploy;
 mod doors;
 mod drains;
 mod events;
+mod exodus;
 mod foreign;
 mod goims_peers;
 mod handshake;

@@ -85,7 +85,12 @@ impl Client {
 
     /// Connects with a small window, so that what it does not read soon waits in the server.
     pub async fn connect_narrow(server: &Server, door: Door) -> Self {
-        Self::open(server.door(door), door, Some(SMALL_WINDOW)).await
+        Self::open_narrow(server.door(door), door).await
+    }
+
+    /// The same to an address.
+    pub async fn open_narrow(addr: SocketAddr, door: Door) -> Self {
+        Self::open(addr, door, Some(SMALL_WINDOW)).await
     }
 
     /// Connects and logs in.

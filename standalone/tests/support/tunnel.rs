@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
@@ -17,9 +17,12 @@ use rustls::{
 };
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::TlsConnector;
+
+/// Bytes that a tunnel holds of what its client does not read, in each of its two sockets: Linux doubles that.
+const HELD: u32 = 32 << 10;
 
 /// What the doors behind TLS show. Its files go with it, when the doors have read them.
 pub struct Certificate {
@@ -65,7 +68,11 @@ impl Certificate {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let connector = TlsConnector::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        // Those that it accepts have it too.
+        socket.set_send_buffer_size(HELD).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(1024).unwrap();
         let entrance = listener.local_addr().unwrap();
         tokio::spawn(async move {
             loop {
@@ -89,7 +96,9 @@ impl Drop for Certificate {
 async fn lead(mut plain: TcpStream, door: SocketAddr, connector: TlsConnector) {
     let name = ServerName::try_from("localhost").unwrap();
     let copying = async {
-        let socket = TcpStream::connect(door).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(HELD)?;
+        let socket = socket.connect(door).await?;
         plain.set_nodelay(true)?;
         socket.set_nodelay(true)?;
         let mut secured = connector.connect(name, socket).await?;
