@@ -1,4 +1,5 @@
-//! Until when the certificates are valid that a service shows, as a metric: looked up where they are in use, whenever it is asked.
+//! Until when the certificates are valid that a service shows, as a metric: looked up where they are in use,
+//! whenever it is asked.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},

@@ -54,8 +54,8 @@ async fn the_http_api_reaches_keys_mids_rooms_and_all() {
     assert_eq!(filtered, 2 * ENTRANCES.len() as u64);
 }
 
-/// Pushes by key, to the room, to all, and to all in its time what `proto` makes of a text, and waits each time for what `messages`
-/// makes of it. Returns how many messages each got.
+/// Pushes by key, to the room, to all, and to all in its time what `proto` makes of a text, and waits
+/// each time for what `messages` makes of it. Returns how many messages each got.
 async fn goims_pushes(
     doors: &Doors,
     receivers: &mut [Receiver],

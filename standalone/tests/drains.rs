@@ -1,4 +1,5 @@
-//! The end of a comet: where its clients go, and what they have got until then. That of one with many is in [`crate::exodus`].
+//! The end of a comet: where its clients go, and what they have got until then. That of one with many
+//! is in [`crate::exodus`].
 
 use std::sync::Arc;
 

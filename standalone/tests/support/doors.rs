@@ -96,8 +96,8 @@ impl Doors {
         .await;
         let comet = &server.standalone.comet;
         let tunnels = [
-            certificate.tunnel(comet.tcp_tls_addrs()[0]).await,
-            certificate.tunnel(comet.https_addrs()[0]).await,
+            certificate.tunnel(comet.tcp_tls_addrs()[0]),
+            certificate.tunnel(comet.https_addrs()[0]),
         ];
         Self { server, tunnels }
     }

@@ -58,8 +58,8 @@ impl Certificate {
         config.tcp.tls_bind = vec!["127.0.0.1:0".to_owned()];
     }
 
-    /// An address that leads to a door behind TLS. There is no TLS on the way to it.
-    pub async fn tunnel(&self, door: SocketAddr) -> SocketAddr {
+    /// An address that leads to a door behind TLS. There is no TLS on the way to it. Must be called in a tokio runtime.
+    pub fn tunnel(&self, door: SocketAddr) -> SocketAddr {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
         let config = ClientConfig::builder_with_provider(provider())
