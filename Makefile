@@ -25,7 +25,7 @@ test-tools:
 test-deploy:
 	./scripts/test-deploy
 
-# Kills, cuts off and restarts everything under load, and writes into docs/operations.md what that costs: some ten minutes.
+# Kills, cuts off and restarts everything under load, and writes into docs/operations.md what that costs: some fifteen minutes.
 chaos: test-tools
 	. target/test-tools/env && $(CARGO) test --release -p standalone --test cluster chaos -- --ignored --nocapture
 

@@ -1,6 +1,6 @@
 //! Both services' configurations in one file: tables `comet`, `logic` and `page`.
 
-use common::config::{Checks, Spec, Validate};
+use common::config::{Checks, Human, Spec, Validate};
 use serde::{Deserialize, Serialize};
 
 /// How the loader finds the configuration.
@@ -39,6 +39,8 @@ impl Default for Config {
         comet.websocket.bind = vec!["127.0.0.1:3102".to_owned()];
         "127.0.0.1:3109".clone_into(&mut comet.rpc_server.addr);
         comet.monitor.addrs = vec!["127.0.0.1:3110".to_owned()];
+        // The page shows the counts; telling them costs nothing within one process.
+        comet.logic.renew = Human::secs(1);
         let mut logic = logic_stub::Config::default();
         "127.0.0.1:3119".clone_into(&mut logic.rpc_server.addr);
         "127.0.0.1:3111".clone_into(&mut logic.http_server.addr);

@@ -1,5 +1,5 @@
 //! Everything that may die dies, one after the other, under a steady load with thousands of clients, with pushes that go to the
-//! lanes at once and with pushes that are stored: `make chaos`, some ten minutes beside the build. It writes what was lost, and how
+//! lanes at once and with pushes that are stored: `make chaos`, some fifteen minutes beside the build. It writes what was lost, and how
 //! long it took until all were back, into docs/operations.md.
 //!
 //! [`crowd`]: the clients; [`load`]: the pushers; [`tally`]: what became of what was pushed.
