@@ -79,6 +79,7 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -136,5 +137,24 @@ mod tests {
         }
         let v6 = believed(&balancers(true), "10.0.0.1", &["[2001:db9::7]:80"]);
         assert_eq!(v6, Some(ip("2001:db9::7")));
+    }
+
+    proptest! {
+        /// Of what a client writes before the address that its balancer adds, nothing counts.
+        #[test]
+        fn no_line_of_a_clients_own_is_believed(lines in vec(vec(any::<u8>(), 0..40), 0..4)) {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                if let Ok(line) = HeaderValue::from_bytes(&line) {
+                    headers.append(FORWARDED_FOR, line);
+                }
+            }
+            // Whatever it comes to, it is an address or none.
+            let alone = balancers(true).forwarded(ip("10.0.0.1"), &headers);
+            prop_assert!(alone.is_none_or(|client| !balancers(true).include(client)));
+            headers.append(FORWARDED_FOR, HeaderValue::from_static("203.0.113.7, 10.0.0.2"));
+            let client = balancers(true).forwarded(ip("10.0.0.1"), &headers);
+            prop_assert_eq!(client, Some(ip("203.0.113.7")));
+        }
     }
 }

@@ -300,19 +300,21 @@ impl Comet {
         let timeout = config.protocol.handshake_timeout.get();
         let flash = Flash::new(config.flash.max_connections, timeout);
         for listener in listeners {
-            let (flash, metrics) = (flash.clone(), Arc::clone(&self.gateway.metrics));
+            let (flash, gateway) = (flash.clone(), Arc::clone(&self.gateway));
             self.spawn_accepts(listener, "flash", move |stream, client| {
                 let serving = flash.serve(stream);
-                let metrics = Arc::clone(&metrics);
+                let gateway = Arc::clone(&gateway);
                 async move {
-                    let result = match serving.await {
-                        Ok(()) => "told",
-                        Err(error) => {
+                    let served = gateway.doors.run_until_cancelled(serving).await;
+                    let result = match served {
+                        None => "going_away",
+                        Some(Ok(())) => "told",
+                        Some(Err(error)) => {
                             tracing::debug!(%client, %error, "no policy is told");
                             error.label()
                         }
                     };
-                    metrics.flash_policies(result).inc();
+                    gateway.metrics.flash_policies(result).inc();
                 }
             });
         }

@@ -211,7 +211,8 @@ impl Builder {
         };
         warn_of_open_tokens(&config, http_addr);
         let monitor = Monitor::bind(&config.monitor)?;
-        let place = stores::place(&config)?;
+        let metrics = Arc::new(Metrics::register(&mut registry));
+        let place = stores::place(&config, &metrics.certificates)?;
         let queue = match queue {
             Some(queue) => Some(queue),
             None => stores::queue(&config, place.clone(), clock.clone())?,
@@ -221,7 +222,6 @@ impl Builder {
             (None, Some(place)) => stores::redis(&config, place, clock)?,
             (None, None) => stores::memory(&config, clock, &shutdown),
         };
-        let metrics = Arc::new(Metrics::register(&mut registry));
         let access = Access::open(&config)?;
         access.show(&metrics.certificates);
         let business = business.unwrap_or_else(|| {

@@ -157,7 +157,7 @@ impl Default for Logic {
             addresses: vec!["127.0.0.1:3119".to_owned()],
             resolve: Human::secs(10),
             renew: Human::secs(10),
-            settle: Human::secs(10),
+            settle: Human::secs(5),
             heartbeat_min: Human::secs(10 * 60),
             heartbeat_max: Human::secs(20 * 60),
             register_rate: 2000,

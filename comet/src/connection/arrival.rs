@@ -29,6 +29,9 @@ pub(super) enum NoArrival {
     /// A balancer's header is none, or did not come in time.
     #[error("no PROXY header: {0}")]
     Header(#[from] HeaderError),
+    /// The doors were closed before a balancer said anything.
+    #[error("nobody comes in any more")]
+    GoingAway,
 }
 
 /// Why a balancer has not said who its client is. The balancer is at fault, or the configuration.
@@ -64,10 +67,9 @@ pub(super) async fn client(
         return Ok(peer);
     };
     let reading = timeout_at(deadline, read_header(stream, max));
-    let header = gateway.doors.run_until_cancelled(reading).await;
-    let said = header
-        .and_then(Result::ok)
-        .unwrap_or(Err(HeaderError::Late));
+    let read = gateway.doors.run_until_cancelled(reading).await;
+    let said = read.ok_or(NoArrival::GoingAway)?;
+    let said = said.unwrap_or(Err(HeaderError::Late));
     let Some(client) = said.inspect_err(|error| {
         tracing::debug!(%peer, %error, "a balancer does not say who its client is");
         gateway.metrics.refused_connections("proxy_header").inc();

@@ -166,7 +166,7 @@ async fn begin_http(
             }
             return None;
         }
-        Err(NoArrival::Header(_)) => return None,
+        Err(NoArrival::Header(_) | NoArrival::GoingAway) => return None,
     };
     let stream = secure::begin(&gateway, tls, stream, client, deadline).await?;
     match http.serve(stream, client, deadline).await {

@@ -86,21 +86,25 @@ pub(super) fn of_a_client(
 }
 
 /// Says what is wrong with the authorities of servers, or with a certificate and its key, for callers whose TLS is made elsewhere.
+/// Returns until when the certificate, which is from `file`, is valid.
 pub fn check_caller(
     authorities: Option<&[u8]>,
     pair: Option<(&[u8], &[u8])>,
-) -> Result<(), String> {
+    file: &str,
+) -> Result<Option<Shown>, String> {
     let roots = authorities.map_or_else(|| Ok(RootCertStore::empty()), roots)?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(in_words)?
         .with_root_certificates(roots);
-    if let Some((certificate, key)) = pair {
-        builder
-            .with_client_auth_cert(chain(certificate)?, private_key(key)?)
-            .map_err(in_words)?;
-    }
-    Ok(())
+    let Some((certificate, key)) = pair else {
+        return Ok(None);
+    };
+    let chain = chain(certificate)?;
+    let shown = shown(file, &chain)?;
+    let checked = builder.with_client_auth_cert(chain, private_key(key)?);
+    checked.map_err(in_words)?;
+    Ok(shown)
 }
 
 fn chain(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

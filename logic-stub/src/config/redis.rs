@@ -4,6 +4,7 @@ use std::{fmt, path::Path, time::Duration};
 
 use common::{
     config::{Checks, Human},
+    ends::Shown,
     mutual::check_caller,
 };
 use redis::{ClientTlsConfig, TlsCertificates};
@@ -98,22 +99,27 @@ impl Redis {
         files.map(Path::new).collect()
     }
 
-    /// What is in [`Self::files`]: what is shown to Redis, and what its certificates must be from. An error says what is wrong.
-    pub(crate) fn certificates(&self, contents: &[Vec<u8>]) -> Result<TlsCertificates, String> {
+    /// What is in [`Self::files`]: what is shown to Redis and until when that is valid, and what its certificates must be from. An
+    /// error says what is wrong.
+    pub(crate) fn certificates(
+        &self,
+        contents: &[Vec<u8>],
+    ) -> Result<(TlsCertificates, Option<Shown>), String> {
         let mut contents = contents.iter();
         let mut next = |name: &str| (!name.is_empty()).then(|| contents.next()).flatten();
         let root_cert = next(&self.ca_file);
         let pair = next(&self.cert_file).zip(next(&self.private_file));
         let slices = pair.map(|(certificate, key)| (certificate.as_slice(), key.as_slice()));
-        check_caller(root_cert.map(Vec::as_slice), slices)?;
+        let shown = check_caller(root_cert.map(Vec::as_slice), slices, &self.cert_file)?;
         let client_tls = pair.map(|(certificate, key)| ClientTlsConfig {
             client_cert: certificate.clone(),
             client_key: key.clone(),
         });
-        Ok(TlsCertificates {
+        let certificates = TlsCertificates {
             client_tls,
             root_cert: root_cert.cloned(),
-        })
+        };
+        Ok((certificates, shown))
     }
 
     pub(super) fn validate(&self, checks: &mut Checks) {

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use common::{tls, watched::Watched};
+use arc_swap::ArcSwapOption;
+use common::{
+    ends::{Ends, Shown},
+    tls,
+    watched::Watched,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
@@ -16,8 +21,9 @@ use crate::{
     },
 };
 
-/// The configuration's Redis, if it has one. Must be called in a tokio runtime.
-pub(super) fn place(config: &Config) -> Result<Option<Whereabouts>, StartError> {
+/// The configuration's Redis, if it has one. The end of the certificate that it is shown is added to `ends`. Must be called in
+/// a tokio runtime.
+pub(super) fn place(config: &Config, ends: &Ends) -> Result<Option<Whereabouts>, StartError> {
     let Some(place) = config.store_place()? else {
         return Ok(None);
     };
@@ -32,11 +38,16 @@ pub(super) fn place(config: &Config) -> Result<Option<Whereabouts>, StartError> 
         return Ok(Some(place.into()));
     }
     let redis = config.redis.clone();
+    let shown = Arc::<ArcSwapOption<Shown>>::default();
+    let in_use = Arc::clone(&shown);
     let followed = Watched::start_together(&files, move |contents| {
-        let certificates = redis.certificates(contents)?;
+        let (certificates, shown) = redis.certificates(contents)?;
         let place = place.clone().with_certificates(certificates);
-        place.map_err(|error| error.to_string())
+        let place = place.map_err(|error| error.to_string())?;
+        in_use.store(shown.map(Arc::new));
+        Ok(place)
     })?;
+    ends.add(move || shown.load_full().as_deref().cloned());
     Ok(Some(followed.into()))
 }
 

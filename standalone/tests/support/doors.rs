@@ -49,6 +49,8 @@ pub struct Doors {
     pub server: Server,
     /// To the TCP door behind TLS, and to the HTTP door.
     tunnels: [SocketAddr; 2],
+    /// Its files are looked at as long as the doors are open.
+    _certificate: Certificate,
 }
 
 /// A client that has logged in.
@@ -99,7 +101,11 @@ impl Doors {
             certificate.tunnel(comet.tcp_tls_addrs()[0]),
             certificate.tunnel(comet.https_addrs()[0]),
         ];
-        Self { server, tunnels }
+        Self {
+            server,
+            tunnels,
+            _certificate: certificate,
+        }
     }
 
     /// Where clients connect to.
