@@ -384,8 +384,10 @@ pub struct Push {
     pub lane: usize,
     /// Paced broadcasts (`speed` above 0) under way at once.
     pub paced: usize,
-    /// Streams of stored messages whose last position is remembered.
+    /// Streams of positions whose last position is remembered.
     pub streams: usize,
+    /// Keys, each with a message, that are remembered of each stream of stored pushes.
+    pub remembered: usize,
 }
 
 /// The whitelist: goim's list and log.

@@ -212,7 +212,10 @@ impl Metrics {
     /// The end of a message of so many keys.
     pub(crate) fn settled(&self, outcome: &Outcome, weight: u64) {
         match outcome {
-            Outcome::Counted(counts, _) => {
+            Outcome::Counted {
+                counts, repeated, ..
+            } => {
+                self.uncounted.inc_by(*repeated);
                 self.taken.inc_by(counts.taken);
                 self.absent.inc_by(counts.absent);
                 self.filtered.inc_by(counts.filtered);

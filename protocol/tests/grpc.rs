@@ -408,6 +408,7 @@ fn a_message_of_a_lane_keeps_its_fields() {
             stream: "s".into(),
             epoch: 1,
             number: 2,
+            stored: false,
         }),
         target: Some(v1::message::Target::Room("r".into())),
         operation: 1000,

@@ -163,6 +163,7 @@ async fn positions_are_taken_once() {
             stream: "s".to_owned(),
             epoch,
             number,
+            stored: false,
         }),
         ..message(
             grpc::room(ROOM),

@@ -211,6 +211,7 @@ async fn positions_are_taken_once(door: Door) {
             stream: "s".to_owned(),
             epoch,
             number,
+            stored: false,
         }),
         ..message(keys(&["a"]), 1000, format!("{epoch}/{number}").as_bytes())
     };

@@ -75,6 +75,7 @@ impl Validate for Config {
         checks.range("push.lane", push.lane, 1..=1 << 20);
         checks.range("push.paced", push.paced, 0..=4096);
         checks.range("push.streams", push.streams, 1..=1 << 20);
+        checks.range("push.remembered", push.remembered, 1..=1 << 20);
     }
 }
 

@@ -179,6 +179,7 @@ impl Default for Push {
             lane: 4096,
             paced: 16,
             streams: 4096,
+            remembered: 16_384,
         }
     }
 }

@@ -1,7 +1,15 @@
 //! How pushes come into the inboxes of buckets that are served by the test.
 
 use common::{bearer::Credential, config::Human, mutual::Dialer};
-use protocol::{Meta, RoomId};
+use protocol::{
+    Meta, RoomId,
+    grpc::comet::v1::{
+        Everyone, Message, Position, PushBatch, Refusal, comet_client::CometClient,
+        comet_server::CometServer, message,
+    },
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -232,4 +240,54 @@ async fn buckets_that_ended_say_that_comet_stops() {
         tonic::Code::Unavailable
     );
     assert_eq!(stage.refused("stopping"), 1);
+}
+
+#[tokio::test]
+async fn a_stored_push_waits_for_room_for_as_long_as_it_takes() {
+    let mut stage = stage(1, BRIEF);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let service = CometServer::new(CometV1::new(Arc::clone(&stage.pusher)));
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let mut client = CometClient::new(channel);
+    let (batches, waiting) = tokio::sync::mpsc::channel(1);
+    let receipts = client.push(ReceiverStream::new(waiting)).await.unwrap();
+    let mut receipts = receipts.into_inner();
+    let everyone = |number: u8| Message {
+        id: vec![number; 16],
+        position: Some(Position {
+            stream: "s".to_owned(),
+            epoch: 1,
+            number: number.into(),
+            stored: true,
+        }),
+        target: Some(message::Target::Everyone(Everyone { speed: 0 })),
+        operation: 1000,
+        body: vec![number].into(),
+    };
+    stage.pusher.to_all(1, frame(0), 0).await.unwrap();
+    let messages = vec![everyone(1), everyone(2)];
+    batches.send(PushBatch { messages }).await.unwrap();
+    // Each time that others would be refused, who waits for the receipt hears of it.
+    for _ in 0..3 {
+        let next = receipts.message().await.unwrap().unwrap();
+        assert_eq!(next.receipts, []);
+    }
+    assert!(stage.refused("busy") >= 3);
+    for body in [&[][..], &[1], &[2]] {
+        for inboxes in &mut stage.inboxes {
+            let fanout = inboxes.fanouts.recv().await.unwrap();
+            assert_eq!(fanout.frame.tcp()[16..], *body);
+            fanout.part.finish(&tally::Counts::default(), Vec::new());
+        }
+    }
+    let mut refusals = Vec::new();
+    while refusals.len() < 2 {
+        let next = receipts.message().await.unwrap().unwrap().receipts;
+        refusals.extend(next.iter().map(protocol::grpc::comet::v1::Receipt::refusal));
+    }
+    assert_eq!(refusals, [Refusal::None; 2]);
 }

@@ -7,8 +7,9 @@ use futures_util::{Stream, StreamExt as _};
 use protocol::{
     Header, MessageId, Meta, Position,
     grpc::comet::v1::{
-        DrainReply, DrainRequest, KickReply, KickRequest, Message, PushBatch, Receipt, Receipts,
-        Refusal, WhitelistReply, WhitelistRequest, comet_server::Comet, message::Target,
+        DrainReply, DrainRequest, Everyone, Keys, KickReply, KickRequest, Message, PushBatch,
+        Receipt, Receipts, Refusal, WhitelistReply, WhitelistRequest, comet_server::Comet,
+        message::Target,
     },
     op,
 };
@@ -30,32 +31,43 @@ pub struct CometV1 {
     positions: Arc<Positions>,
 }
 
+/// Where receipts go. None: a message waits for room.
+type Lane = mpsc::Sender<Option<Sent>>;
+
 /// A message whose receipt is to be sent.
 struct Sent {
     id: Vec<u8>,
-    result: Result<Pending, (Refusal, String)>,
+    result: Result<Taken, (Refusal, String)>,
+}
+
+/// A message that is taken.
+struct Taken {
+    pending: Pending,
+    /// Keys that had it before.
+    repeated: u64,
 }
 
 impl CometV1 {
     /// The service over a pusher.
     pub fn new(pusher: Arc<Pusher>) -> Self {
-        let positions = Arc::new(Positions::new(pusher.config.streams));
+        let config = &pusher.config;
+        let positions = Arc::new(Positions::new(config.streams, config.remembered));
         Self { pusher, positions }
     }
 
     /// Takes the batches of one lane, message after message.
-    async fn take(self, mut batches: Streaming<PushBatch>, receipts: mpsc::Sender<Sent>) {
+    async fn take(self, mut batches: Streaming<PushBatch>, receipts: Lane) {
         while let Some(Ok(batch)) = batches.next().await {
             for message in batch.messages {
-                let sent = self.push(message).await;
-                if receipts.send(sent).await.is_err() {
+                let sent = self.push(message, &receipts).await;
+                if receipts.send(Some(sent)).await.is_err() {
                     return;
                 }
             }
         }
     }
 
-    async fn push(&self, message: Message) -> Sent {
+    async fn push(&self, message: Message, lane: &Lane) -> Sent {
         let id = if message.id.is_empty() {
             Ok(new_id())
         } else {
@@ -69,7 +81,7 @@ impl CometV1 {
                 result: Err(refusal(&error)),
             };
         };
-        let result = self.push_identified(id, message).await;
+        let result = self.push_identified(id, message, lane).await;
         Sent {
             id: id.0.into(),
             result,
@@ -79,37 +91,69 @@ impl CometV1 {
     async fn push_identified(
         &self,
         id: MessageId,
-        message: Message,
-    ) -> Result<Pending, (Refusal, String)> {
-        let Message {
-            position,
-            target,
-            operation,
-            body,
-            ..
-        } = message;
-        let position = position.map(|position| Position {
+        mut message: Message,
+        lane: &Lane,
+    ) -> Result<Taken, (Refusal, String)> {
+        let Some(position) = message.position.take() else {
+            let pending = self.to_target(message, Meta::from(id)).await;
+            let pending = pending.map_err(|error| refusal(&error))?;
+            return Ok(Taken {
+                pending,
+                repeated: 0,
+            });
+        };
+        let is_stored = position.stored;
+        let position = Position {
             stream: position.stream,
             epoch: position.epoch,
             number: position.number,
-        });
-        let turn = match &position {
-            Some(position) => {
-                let turn = self.positions.turn(position).await;
-                Some(turn.map_err(|refusal| self.out_of_turn(refusal))?)
-            }
-            None => None,
         };
+        let (turn, repeated) = match &mut message.target {
+            Some(Target::Keys(Keys { keys })) if is_stored => {
+                let count = keys.len();
+                let turn = self.positions.turn_for(&position, id, keys).await;
+                (turn, count - keys.len())
+            }
+            Some(Target::Everyone(Everyone { speed: 1.. })) if is_stored => {
+                let everyone = &mut vec![String::new()];
+                (self.positions.turn_for(&position, id, everyone).await, 0)
+            }
+            _ => (self.positions.turn(&position).await, 0),
+        };
+        let turn = turn.map_err(|refusal| self.out_of_turn(refusal))?;
         let meta = Meta {
             id,
-            position: position.map(Arc::new),
+            position: Some(Arc::new(position)),
         };
-        let pending = self.to_target(target, operation, &body, meta).await;
+        let pending = if is_stored {
+            self.to_target_in_time(message, meta, lane).await
+        } else {
+            self.to_target(message, meta).await
+        };
         let pending = pending.map_err(|error| refusal(&error))?;
-        if let Some(turn) = turn {
-            turn.take();
+        turn.take();
+        Ok(Taken {
+            pending,
+            repeated: repeated as u64,
+        })
+    }
+
+    /// Waits for room for as long as the lane is there, and tells it so: who keeps a store waits rather than skip a message.
+    async fn to_target_in_time(
+        &self,
+        message: Message,
+        meta: Meta,
+        lane: &Lane,
+    ) -> Result<Pending, PushError> {
+        loop {
+            match self.to_target(message.clone(), meta.clone()).await {
+                Err(PushError::Busy(_)) if !lane.is_closed() => {
+                    // One that is full has enough to tell.
+                    let _ = lane.try_send(None);
+                }
+                outcome => return outcome,
+            }
         }
-        Ok(pending)
     }
 
     /// Counts the refusal of a position.
@@ -122,19 +166,19 @@ impl CometV1 {
         (refusal, "position".to_owned())
     }
 
-    async fn to_target(
-        &self,
-        target: Option<Target>,
-        operation: i32,
-        body: &[u8],
-        meta: Meta,
-    ) -> Result<Pending, PushError> {
+    async fn to_target(&self, message: Message, meta: Meta) -> Result<Pending, PushError> {
+        let Message {
+            target,
+            operation,
+            body,
+            ..
+        } = message;
         let pusher = &self.pusher;
         if operation == op::RAW {
             let text = format!("operation: {operation} is that of several messages");
             return Err(pusher.refused(PushError::Invalid(text)));
         }
-        let frame = pusher.message(Header::push(operation), body, meta)?;
+        let frame = pusher.message(Header::push(operation), &body, meta)?;
         match target {
             Some(Target::Keys(keys)) => pusher.to_keys(keys.keys, operation, frame).await,
             Some(Target::Room(room)) => pusher.to_room(&room, frame).await,
@@ -190,7 +234,7 @@ impl Comet for CometV1 {
 
 /// The messages of one lane whose receipts are owed, in order.
 struct Owed {
-    sent: mpsc::Receiver<Sent>,
+    sent: mpsc::Receiver<Option<Sent>>,
     /// The first of them, when it was looked at and was not ready.
     next: Option<Sent>,
 }
@@ -200,14 +244,18 @@ impl Owed {
     async fn receipts(&mut self) -> Option<Receipts> {
         let first = match self.next.take() {
             Some(next) => next,
-            None => self.sent.recv().await?,
+            None => match self.sent.recv().await? {
+                Some(next) => next,
+                None => return Some(Receipts::default()),
+            },
         };
         let mut receipts = vec![first.receipt().await];
         let mut named = receipts[0].absent_keys.len();
         while receipts.len() < MAX_RECEIPTS && named < MAX_NAMED {
-            let Ok(mut next) = self.sent.try_recv() else {
+            let Ok(next) = self.sent.try_recv() else {
                 break;
             };
+            let Some(mut next) = next else { continue };
             let Some(ready) = next.ready() else {
                 self.next = Some(next);
                 break;
@@ -222,7 +270,10 @@ impl Owed {
 impl Sent {
     async fn receipt(self) -> Receipt {
         let outcome = match self.result {
-            Ok(pending) => pending.await.map_err(|_| refusal(&PushError::Stopping)),
+            Ok(Taken { pending, repeated }) => match pending.await {
+                Ok(outcome) => Ok((outcome, repeated)),
+                Err(_) => Err(refusal(&PushError::Stopping)),
+            },
             Err(refusal) => Err(refusal),
         };
         receipt(self.id, outcome)
@@ -231,8 +282,8 @@ impl Sent {
     /// The receipt, if the outcome is there.
     fn ready(&mut self) -> Option<Receipt> {
         let outcome = match &mut self.result {
-            Ok(pending) => match pending.try_recv() {
-                Ok(outcome) => Ok(outcome),
+            Ok(Taken { pending, repeated }) => match pending.try_recv() {
+                Ok(outcome) => Ok((outcome, *repeated)),
                 Err(TryRecvError::Closed) => Err(refusal(&PushError::Stopping)),
                 Err(TryRecvError::Empty) => return None,
             },
@@ -242,13 +293,17 @@ impl Sent {
     }
 }
 
-fn receipt(id: Vec<u8>, outcome: Result<Outcome, (Refusal, String)>) -> Receipt {
+fn receipt(id: Vec<u8>, outcome: Result<(Outcome, u64), (Refusal, String)>) -> Receipt {
     match outcome {
-        Ok(Outcome {
-            counts,
-            absent_keys,
-        }) => Receipt {
+        Ok((
+            Outcome {
+                counts,
+                absent_keys,
+            },
+            repeated,
+        )) => Receipt {
             id,
+            repeated,
             taken: counts.taken,
             absent: counts.absent,
             filtered: counts.filtered,

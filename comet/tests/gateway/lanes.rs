@@ -242,6 +242,7 @@ async fn what_was_taken_is_skipped_and_older_epochs_are_refused() {
             stream: stream.to_owned(),
             epoch,
             number,
+            stored: false,
         }),
         ..to_keys(&["a"], body)
     };
@@ -282,6 +283,88 @@ async fn what_was_taken_is_skipped_and_older_epochs_are_refused() {
     for text in ["1", "2", "3", "4", "5"] {
         assert_eq!(client.message().await.1, text);
     }
+}
+
+fn stored(epoch: u64, number: u64, id: u8, message: Message) -> Message {
+    Message {
+        id: [id; 16].into(),
+        position: Some(Position {
+            stream: "push/32/7".to_owned(),
+            epoch,
+            number,
+            stored: true,
+        }),
+        ..message
+    }
+}
+
+#[tokio::test]
+async fn a_stored_message_to_a_key_that_came_here_later_is_taken() {
+    let (_logic, gateway) = start().await;
+    let mut room = gateway.online(Door::Tcp, "in-room", "live://1").await;
+    let mut key = gateway.online(Door::Tcp, "k", "").await;
+    let mut here = gateway.online(Door::Tcp, "here", "").await;
+    let mut first = Lane::open(&gateway).await;
+    let mut second = Lane::open(&gateway).await;
+    // 90 is for a key that is at another comet.
+    let later = stored(1, 91, 91, to_room("live://1", "91"));
+    assert_eq!(counts(&first.push(later.clone()).await), [1, 0, 0, 0]);
+    let both = stored(1, 92, 92, to_keys(&["here"], "92"));
+    assert_eq!(counts(&first.push(both).await), [1, 0, 0, 0]);
+    // That comet and the reader die; the key is here now, and so is all that 92 is for.
+    let moved = stored(2, 90, 90, to_keys(&["k"], "90"));
+    assert_eq!(counts(&second.push(moved.clone()).await), [1, 0, 0, 0]);
+    let mut again = Message {
+        position: later.position.clone(),
+        ..later
+    };
+    again.position.as_mut().unwrap().epoch = 2;
+    assert_eq!(second.push(again).await.refusal(), Refusal::Repeated);
+    let both = stored(2, 92, 92, to_keys(&["k", "here"], "92"));
+    let receipt = second.push(both.clone()).await;
+    assert_eq!((counts(&receipt), receipt.repeated), ([1, 0, 0, 0], 1));
+    for message in [moved, both] {
+        assert_eq!(second.push(message).await.refusal(), Refusal::Repeated);
+    }
+    let stale = stored(1, 93, 93, to_keys(&["k"], "stale"));
+    assert_eq!(first.push(stale).await.refusal(), Refusal::StaleEpoch);
+    let last = stored(2, 94, 94, to_keys(&["k", "here", "in-room"], "last"));
+    second.push(last).await;
+    for (client, expected) in [
+        (&mut key, &["90", "92", "last"][..]),
+        (&mut here, &["92", "last"]),
+        (&mut room, &["91", "last"]),
+    ] {
+        for text in expected {
+            assert_eq!(client.message().await.1, *text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stored_broadcast_that_finds_too_many_under_way_is_taken_later() {
+    let logic = FakeLogic::start();
+    let mut config = config(&[logic.addr]);
+    config.push.paced = 1;
+    let gateway = Gateway::start(&config).await;
+    let mut client = gateway.online(Door::Tcp, "a", "live://1").await;
+    let mut lane = Lane::open(&gateway).await;
+    let paced = |speed, body| message(Target::Everyone(Everyone { speed }), body);
+    // A slice of one bucket in each second.
+    let slow = stored(1, 1, 1, paced(1, "slow"));
+    assert_eq!(lane.push(slow).await.refusal(), Refusal::None);
+    let refused = stored(1, 2, 2, paced(1_000_000, "later"));
+    assert_eq!(lane.push(refused.clone()).await.refusal(), Refusal::Busy);
+    let room = stored(1, 3, 3, to_room("live://1", "room"));
+    assert_eq!(lane.push(room).await.refusal(), Refusal::None);
+    within(async { while lane.push(refused.clone()).await.refusal() == Refusal::Busy {} }).await;
+    assert_eq!(lane.push(refused).await.refusal(), Refusal::Repeated);
+    let mut texts = Vec::new();
+    while texts.len() < 3 {
+        texts.push(client.message().await.1);
+    }
+    texts.sort_unstable();
+    assert_eq!(texts, ["later", "room", "slow"]);
 }
 
 async fn kick(gateway: &Gateway, target: Option<Whom>, reason: &str) -> Result<u32, tonic::Status> {

@@ -39,7 +39,12 @@ pub enum Loss {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The comet's receipt.
-    Counted(Counts, Vec<String>),
+    Counted {
+        counts: Counts,
+        absent_keys: Vec<String>,
+        /// Keys that had it before.
+        repeated: u64,
+    },
     /// The comet has it and does not say what became of it.
     Uncounted,
     /// It did not get there.
@@ -183,8 +188,13 @@ impl Tally {
     pub(super) fn settle(&self, comet: &Arc<str>, target: &Target, outcome: Outcome) {
         let mut state = self.state.lock();
         match outcome {
-            Outcome::Counted(counts, absent_keys) => {
+            Outcome::Counted {
+                counts,
+                absent_keys,
+                repeated,
+            } => {
                 state.report.counts.add(counts);
+                state.report.uncounted += repeated;
                 let names = &mut state.report.absent_keys;
                 append(names, absent_keys, self.max_keys);
             }
@@ -329,7 +339,12 @@ mod tests {
             dropped: 1,
         };
         let absent = vec!["y".to_owned(), "z".to_owned()];
-        tally.settle(&a, &keys(&["k"]), Outcome::Counted(counts, absent));
+        let outcome = Outcome::Counted {
+            counts,
+            absent_keys: absent,
+            repeated: 0,
+        };
+        tally.settle(&a, &keys(&["k"]), outcome);
         let lost = keys(&["l", "m", "n"]);
         tally.settle(&a, &lost, Outcome::Lost(Loss::CometAway));
         tally.lose(Loss::NotKnown, &keys(&["o"]));

@@ -184,11 +184,13 @@ impl Shared {
                 stream: position.stream.clone(),
                 epoch: position.epoch,
                 number: position.number.saturating_add(item.part),
+                stored: true,
             },
             None => Position {
                 stream: self.stream.clone(),
                 epoch: self.generation,
                 number: item.number,
+                stored: false,
             },
         };
         Message {
@@ -219,7 +221,11 @@ fn outcome(receipt: Receipt, comet: &str) -> Outcome {
                 filtered: receipt.filtered,
                 dropped: receipt.dropped,
             };
-            Outcome::Counted(counts, receipt.absent_keys)
+            Outcome::Counted {
+                counts,
+                absent_keys: receipt.absent_keys,
+                repeated: receipt.repeated,
+            }
         }
         // It was taken over an earlier connection, which broke before its receipt.
         Refusal::Repeated => Outcome::Uncounted,
