@@ -76,6 +76,31 @@ enum Absent {
     Mids(Vec<String>),
 }
 
+impl Found {
+    /// The keys that it is for.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &String> {
+        let targets = self.targets.values().flatten();
+        targets.flat_map(|target| match target {
+            Target::Keys(keys) => keys.as_slice(),
+            Target::Room(_) | Target::Everyone { .. } => &[],
+        })
+    }
+
+    /// Leaves out the keys of which `keep` says so by their comets, and forgets who is not online.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Arc<str>, &String) -> bool) {
+        for (comet, targets) in &mut self.targets {
+            for target in targets.iter_mut() {
+                if let Target::Keys(keys) = target {
+                    keys.retain(|key| keep(comet, key));
+                }
+            }
+            targets.retain(|target| target.weight() > 0);
+        }
+        self.targets.retain(|_, targets| !targets.is_empty());
+        self.absent = Absent::Keys(Vec::new());
+    }
+}
+
 impl Pusher {
     /// Routes by what `sessions` knows to `comets`, in messages of at most `keys_per_call` keys.
     pub fn new(
@@ -150,6 +175,18 @@ impl Pusher {
                 };
                 self.all_comets(&Target::Everyone { speed })
             }
+        }
+    }
+
+    /// These, at their comets.
+    pub(crate) fn there(&self, targets: impl Iterator<Item = (Arc<str>, Target)>) -> Found {
+        Found {
+            targets: targets
+                .map(|(comet, target)| (comet, vec![target]))
+                .collect(),
+            known: self.comets.known(),
+            absent: Absent::Keys(Vec::new()),
+            cut_off: Arc::default(),
         }
     }
 

@@ -1,5 +1,8 @@
 //! What became of a message: added up over the comets that it went to, for the pusher that asks.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -87,6 +90,8 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Tally {
     max_keys: usize,
+    /// Whether what goes astray is left to whoever is told the end.
+    is_stored: bool,
     state: Mutex<State>,
     settled: Notify,
 }
@@ -100,6 +105,16 @@ pub(crate) struct Ended {
     pub(crate) report: Report,
     /// It may have to be sent again: by whoever has taken over, or after this process.
     pub(crate) again: bool,
+    /// What may reach its receivers another way, and is not in the report.
+    pub(crate) astray: Vec<Astray>,
+}
+
+/// A part of a stored message that did not get where it was sent. Its receivers may be elsewhere, or take it later.
+#[derive(Debug)]
+pub(crate) struct Astray {
+    pub(crate) comet: Arc<str>,
+    pub(crate) target: Target,
+    pub(crate) why: Loss,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +124,8 @@ struct State {
     open: BTreeMap<Arc<str>, usize>,
     /// See [`Ended::again`].
     again: bool,
+    /// See [`Ended::astray`].
+    astray: Vec<Astray>,
     /// Told when nothing is open; none before all is known that may be.
     end: Option<End>,
 }
@@ -143,6 +160,25 @@ impl Loss {
     }
 }
 
+impl Loss {
+    /// Whether that of a stored message may reach its receivers another way: keys are looked up again, and a comet with too
+    /// many slow broadcasts takes another one later. What is for a room is not among them: its order would not hold.
+    fn leads_astray(self, target: &Target) -> bool {
+        match target {
+            Target::Keys(_) => matches!(
+                self,
+                Self::CometAway
+                    | Self::CometRestarted
+                    | Self::LeaseEnded
+                    | Self::NoAddress
+                    | Self::Busy
+            ),
+            Target::Everyone { speed } => *speed > 0 && self == Self::Busy,
+            Target::Room(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -173,9 +209,23 @@ impl Tally {
         };
         Self {
             max_keys,
+            is_stored: false,
             state: Mutex::new(state),
             settled: Notify::new(),
         }
+    }
+
+    /// The same for a stored message, which can be sent again.
+    pub(crate) fn stored(id: MessageId, max_keys: usize) -> Self {
+        Self {
+            is_stored: true,
+            ..Self::new(id, max_keys)
+        }
+    }
+
+    /// Whether an outcome is not the last word.
+    pub(super) fn is_astray(&self, target: &Target, outcome: &Outcome) -> bool {
+        self.is_stored && matches!(outcome, Outcome::Lost(why) if why.leads_astray(target))
     }
 
     /// One more outcome will come from `comet`.
@@ -186,6 +236,7 @@ impl Tally {
 
     /// An outcome that was expected.
     pub(super) fn settle(&self, comet: &Arc<str>, target: &Target, outcome: Outcome) {
+        let is_astray = self.is_astray(target, &outcome);
         let mut state = self.state.lock();
         match outcome {
             Outcome::Counted {
@@ -199,6 +250,11 @@ impl Tally {
                 append(names, absent_keys, self.max_keys);
             }
             Outcome::Uncounted => state.report.uncounted += target.weight(),
+            Outcome::Lost(why) if is_astray => state.astray.push(Astray {
+                comet: Arc::clone(comet),
+                target: target.clone(),
+                why,
+            }),
             Outcome::Lost(why) => {
                 state.again |= matches!(why, Loss::Superseded | Loss::LaneClosed);
                 state.report.lose(why, target, self.max_keys);
@@ -238,6 +294,11 @@ impl Tally {
         append(names, keys.iter().cloned(), self.max_keys);
     }
 
+    /// What is known.
+    pub(crate) fn so_far(&self) -> Report {
+        self.state.lock().report.clone()
+    }
+
     /// Waits for all outcomes that are expected, at most `limit`.
     pub async fn wait(&self, limit: Duration) -> Report {
         let all = async {
@@ -262,6 +323,7 @@ fn end(mut state: MutexGuard<'_, State>) {
         let ended = Ended {
             report: state.report.clone(),
             again: state.again,
+            astray: std::mem::take(&mut state.astray),
         };
         drop(state);
         told(ended);
@@ -310,97 +372,4 @@ impl Report {
 fn append(names: &mut Vec<String>, more: impl IntoIterator<Item = String>, max: usize) {
     let room = max.saturating_sub(names.len());
     names.extend(more.into_iter().take(room));
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_millis(1);
-
-    fn keys(keys: &[&str]) -> Target {
-        Target::Keys(keys.iter().map(|&key| key.to_owned()).collect())
-    }
-
-    #[tokio::test]
-    async fn outcomes_add_up_and_names_are_bounded() {
-        let tally = Tally::new(MessageId([0xab; 16]), 2);
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        for comet in [&a, &a, &b] {
-            tally.expect(comet);
-        }
-        tally.absent(&["x".to_owned()]);
-        let counts = Counts {
-            taken: 2,
-            absent: 2,
-            filtered: 1,
-            dropped: 1,
-        };
-        let absent = vec!["y".to_owned(), "z".to_owned()];
-        let outcome = Outcome::Counted {
-            counts,
-            absent_keys: absent,
-            repeated: 0,
-        };
-        tally.settle(&a, &keys(&["k"]), outcome);
-        let lost = keys(&["l", "m", "n"]);
-        tally.settle(&a, &lost, Outcome::Lost(Loss::CometAway));
-        tally.lose(Loss::NotKnown, &keys(&["o"]));
-        let report = tally.wait(SOON).await;
-        let expected = json!({
-            "id": "ab".repeat(16), "taken": 2, "absent": 3, "filtered": 1, "dropped": 1, "uncounted": 0,
-            "lost": {"comet_away": 3, "not_known": 1}, "absent_keys": ["x", "y"], "lost_keys": ["l", "m"],
-            "pending": ["b"],
-        });
-        assert_eq!(serde_json::to_value(report).unwrap(), expected);
-        tally.settle(&b, &keys(&["p", "q"]), Outcome::Uncounted);
-        let report = tally.wait(Duration::from_mins(1)).await;
-        assert_eq!((report.uncounted, report.pending), (2, vec![]));
-    }
-
-    #[tokio::test]
-    async fn a_sealed_tally_tells_its_end_once_and_whether_to_send_again() {
-        let lost = |why| Outcome::Lost(why);
-        for (outcome, again) in [
-            (Outcome::Uncounted, false),
-            (lost(Loss::CometRestarted), false),
-            (lost(Loss::Superseded), true),
-            (lost(Loss::LaneClosed), true),
-        ] {
-            let tally = Tally::new(MessageId::default(), 2);
-            let comet: Arc<str> = "a".into();
-            let (told, ends) = std::sync::mpsc::channel();
-            tally.expect(&comet);
-            tally.expect(&comet);
-            tally.settle(&comet, &keys(&["k"]), outcome);
-            tally.seal(End::new(move |ended| told.send(ended.again).unwrap()));
-            assert!(ends.try_recv().is_err());
-            tally.settle(&comet, &keys(&["l"]), Outcome::Uncounted);
-            assert_eq!(ends.iter().collect::<Vec<_>>(), [again]);
-        }
-        let (told, ends) = std::sync::mpsc::channel();
-        let nobody = Tally::new(MessageId::default(), 2);
-        nobody.seal(End::new(move |ended| told.send(ended.again).unwrap()));
-        assert_eq!(ends.recv(), Ok(false));
-    }
-
-    #[test]
-    fn reports_of_parts_add_up() {
-        let part = |taken: u32, keys: [&str; 2]| {
-            let part = json!({
-                "id": "ab", "taken": taken, "absent": 1, "filtered": 0, "dropped": 0, "uncounted": 1, "lost": {"busy": 2},
-                "absent_keys": keys, "lost_keys": [], "pending": [],
-            });
-            serde_json::from_value::<Report>(part).unwrap()
-        };
-        let mut sum = part(1, ["a", "b"]);
-        sum.join(part(2, ["c", "d"]), 3);
-        let expected = json!({
-            "id": "ab", "taken": 3, "absent": 2, "filtered": 0, "dropped": 0, "uncounted": 2, "lost": {"busy": 4},
-            "absent_keys": ["a", "b", "c"], "lost_keys": [], "pending": [],
-        });
-        assert_eq!(serde_json::to_value(sum).unwrap(), expected);
-    }
 }

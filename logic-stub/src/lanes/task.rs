@@ -95,9 +95,12 @@ impl Shared {
         self.queue.take(max, &mut held.items, number);
     }
 
-    /// The end of a message.
+    /// The end of a message in this lane. Counted, unless it is not the last word.
     pub(super) fn settle(&self, item: Item, outcome: Outcome) {
-        self.setup.metrics.settled(&outcome, item.target.weight());
+        let report = item.report.as_ref();
+        if !report.is_some_and(|report| report.is_astray(&item.target, &outcome)) {
+            self.setup.metrics.settled(&outcome, item.target.weight());
+        }
         self.queue.free(1, item.bytes);
         self.depth.dec();
         if let Some(report) = item.report {
@@ -197,7 +200,7 @@ impl Shared {
             messages += 1;
         }
         if messages > 0 {
-            tracing::warn!(comet = %self.name, messages, reason = why.label(), "messages are lost");
+            tracing::warn!(comet = %self.name, messages, reason = why.label(), "messages do not reach a comet");
         }
     }
 }

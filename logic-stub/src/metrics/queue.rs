@@ -15,6 +15,8 @@ pub struct Queue {
     pub stored: Counter,
     /// Entries that have ended and are deleted.
     pub ended: Counter,
+    /// Keys that parts were sent to again, where they were then; and comets that were busy.
+    pub resent: Counter,
     /// Claims of streams, each with a new epoch.
     pub claims: Counter,
     /// Those of them whose reader had not given the stream back: it was dead, or silent for too long.
@@ -36,6 +38,8 @@ impl Queue {
         add.metric("queue_stored", help, &self.stored);
         let help = "Parts of pushes that have ended and are deleted";
         add.metric("queue_ended", help, &self.ended);
+        let help = "Keys that parts of pushes were sent to again where they were then";
+        add.metric("queue_resent", help, &self.resent);
         let help = "Streams that were taken to be read";
         add.metric("queue_claims", help, &self.claims);
         let help = "Streams that were taken over from a reader that is dead";

@@ -3,10 +3,16 @@
 //! It ends when it is stopped, or when the stream is another's. What is under way then goes on to its end: what ends well is
 //! acknowledged whoever has the stream.
 
+mod astray;
+
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use common::backoff::Backoff;
-use futures_util::{StreamExt as _, future::join_all, stream};
+use futures_util::{
+    StreamExt as _,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 use protocol::{MessageId, Position};
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -14,6 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::astray::Sent;
 use super::{Claim, Done, Queue, Waiting, entry::Entry};
 use crate::{
     lanes::{Loss, Tally, report::End, report::Ended},
@@ -47,6 +54,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Entries of one stream under way.
     pub(super) window: usize,
+    /// How long a key is looked up again.
+    pub(super) retry: Duration,
     /// Keys of each kind that a report names.
     pub(super) report_keys: usize,
 }
@@ -65,6 +74,7 @@ struct Settled {
     done: Done,
     id: MessageId,
     reply: Option<String>,
+    sent: Option<Sent>,
     ended: Ended,
 }
 
@@ -216,16 +226,18 @@ impl Reader {
             push,
             id,
         } = ready;
-        let tally = Arc::new(Tally::new(id, self.shared.report_keys));
+        let tally = Arc::new(Tally::stored(id, self.shared.report_keys));
         let lose = |why: Loss| {
             self.shared.metrics.lose(why, 1);
             tally.lose(why, &Target::Everyone { speed: 0 });
         };
+        let mut sent = None;
         match push {
             None => lose(Loss::NotKnown),
             Some((message, whom, found)) => {
-                if !self.enqueue(&message, &whom, found, &tally).await {
-                    lose(Loss::Refused);
+                match self.enqueue(&message, &whom, found, &tally).await {
+                    Some(found) => sent = Sent::new(message, whom, &found),
+                    None => lose(Loss::Refused),
                 }
             }
         }
@@ -235,6 +247,7 @@ impl Reader {
                 done,
                 id,
                 reply,
+                sent,
                 ended: outcomes,
             };
             // The other end stays until all of these are gone.
@@ -242,45 +255,48 @@ impl Reader {
         }));
     }
 
-    /// Whether the lanes take the message, now or when they have room. Who has moved meanwhile is found where they are then.
+    /// To whom the lanes take the message, now or when they have room. Who has moved meanwhile is found where they are then.
     async fn enqueue(
         &self,
         message: &Message,
         whom: &Whom,
         mut found: Found,
         tally: &Arc<Tally>,
-    ) -> bool {
+    ) -> Option<Found> {
         let mut pause = Pause::default();
         loop {
             while !self.shared.pusher.is_current(&found) {
-                match self.receivers(message.id, whom).await {
-                    Some(again) => found = again,
-                    None => return false,
-                }
+                found = self.receivers(message.id, whom).await?;
             }
             match self.shared.pusher.enqueue(message, &found, Some(tally)) {
                 Err(PushError::Full(names)) => {
                     tracing::debug!(%names, "a stored push waits for room in the lanes");
                     pause.wait().await;
-                    match self.receivers(message.id, whom).await {
-                        Some(again) => found = again,
-                        None => return false,
-                    }
+                    found = self.receivers(message.id, whom).await?;
                 }
                 Err(PushError::TooLarge(names)) => {
                     tracing::warn!(id = %message.id, %names, "a stored push is too large");
-                    return false;
+                    return None;
                 }
                 // Comets without a lane are in the report already.
-                Ok(()) | Err(_) => return true,
+                Ok(()) | Err(_) => return Some(found),
             }
         }
     }
 
-    /// Acknowledges what ends, until nothing more can.
+    /// Acknowledges what ends, until nothing more can. What has gone astray ends when it has been sent again.
     async fn acknowledge(&self, mut endings: mpsc::UnboundedReceiver<Settled>) {
         let mut settled = Vec::with_capacity(BATCH);
-        while endings.recv_many(&mut settled, BATCH).await > 0 {
+        let mut astray = FuturesUnordered::new();
+        let mut more = true;
+        while more || !astray.is_empty() {
+            tokio::select! {
+                count = endings.recv_many(&mut settled, BATCH), if more => more = count > 0,
+                Some(resent) = astray.next() => settled.push(resent),
+            }
+            for settled in settled.extract_if(.., |settled| self.is_astray(settled)) {
+                astray.push(self.resend(settled));
+            }
             let count = settled.len();
             if settled.iter().any(|settled| settled.ended.again) {
                 // Whoever has the stream now, or after this process, sends it again.

@@ -67,6 +67,7 @@ impl Readers {
             pusher,
             metrics,
             window: config.queue.window,
+            retry: config.queue.retry.get(),
             report_keys: config.lanes.report_keys,
         };
         let shift = Shift {
