@@ -1,11 +1,17 @@
 //! Pushes that are stored before they are answered: whatever dies, none of them is lost to a client that stays connected, none
 //! comes twice, and their order holds.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
 
 use crate::{
     harness::{Cluster, Plan, Pusher, Traffic, Way, note},
-    support::until,
+    support::{Client, Door, Received, token, until},
 };
 
 /// Pushers beside the traffic, at each logic-stub, each as fast as it is answered.
@@ -121,5 +127,96 @@ async fn a_comet_that_cannot_be_called_for_a_while_misses_nothing() {
     let healed = Instant::now();
     traffic.flows().await;
     note("what waited has come", healed.elapsed());
+    nothing_is_lost(Vec::new(), traffic).await;
+}
+
+/// What has come to a key, over all its connections, and how often.
+type Inbox = Arc<Mutex<BTreeMap<String, u32>>>;
+
+/// Logs the key in and reads until the connection ends.
+async fn log_in(cluster: &Cluster, comet: usize, key: &str, inbox: &Inbox) {
+    let mut client: Client = cluster
+        .login(comet, Door::Tcp, &token(9, key, "live://2"))
+        .await;
+    let inbox = Arc::clone(inbox);
+    tokio::spawn(async move {
+        while let Received::Packet(packet) = client.next().await {
+            if packet.op == 1000 {
+                *inbox.lock().entry(packet.text().to_owned()).or_default() += 1;
+            }
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_comet_and_a_logic_stub_that_are_killed_together_lose_nothing_to_keys_that_move() {
+    const KEYS: [&str; 4] = ["stays", "moves-1", "moves-2", "moves-3"];
+    const MOVING: usize = 3;
+    let plan = Plan {
+        // Each has keys that stay and keys that move.
+        logic_settings: vec!["queue.streams=2".to_owned()],
+        ..stored()
+    };
+    let mut cluster = Cluster::start_as(&plan).await;
+    let traffic = Traffic::start(&cluster).await.at_first_comet();
+    let inboxes: Vec<Inbox> = KEYS.iter().map(|_| Inbox::default()).collect();
+    for (index, (key, inbox)) in KEYS.iter().zip(&inboxes).enumerate() {
+        log_in(&cluster, usize::from(index > 0), key, inbox).await;
+    }
+    let mut pushers = Vec::new();
+    for (key, inbox) in KEYS.iter().zip(&inboxes) {
+        for (logic, program) in cluster.logics.iter().enumerate() {
+            let name = format!("{key}-{logic}");
+            let pace = Duration::from_millis(10);
+            let pusher = Pusher::start_to_key(key, &name, program.at.http, pace);
+            pushers.push((pusher, Arc::clone(inbox)));
+        }
+    }
+    let count = |pushers: &[(Pusher, Inbox)]| -> u64 {
+        let numbers = pushers.iter().map(|(pusher, _)| pusher.next());
+        numbers.sum()
+    };
+    let until_pushed = async |more| {
+        let goal = count(&pushers) + more;
+        until("load", || count(&pushers) >= goal).await;
+    };
+    until_pushed(500).await;
+    cluster.comets[1].kill().await;
+    let killed = Instant::now();
+    // What is for the keys that move waits; what is for the others goes on, behind it in the same streams.
+    until_pushed(500).await;
+    cluster.logics[0].kill().await;
+    for (key, inbox) in KEYS.iter().zip(&inboxes).skip(1) {
+        log_in(&cluster, 0, key, inbox).await;
+    }
+    note("keys have moved", killed.elapsed());
+    cluster.comets[1].restart().await;
+    cluster.logics[0].restart().await;
+    cluster.until_known(0, 2).await;
+    until_pushed(500).await;
+    traffic.flows().await;
+
+    let (mut taken, mut again) = (0, 0);
+    for (pusher, inbox) in pushers {
+        let name = pusher.name.clone();
+        let pushed = pusher.stop().await;
+        let texts: Vec<String> = pushed
+            .taken()
+            .map(|number| format!("#{name} {number}"))
+            .collect();
+        taken += texts.len();
+        for text in &texts {
+            until(text, || inbox.lock().contains_key(text)).await;
+        }
+        let twice = inbox.lock().values().filter(|count| **count > 1).count();
+        assert!(
+            !name.starts_with(KEYS[0]) || twice == 0,
+            "{twice} at {name}"
+        );
+        again += twice;
+    }
+    note("pushes to keys that were answered with 0", taken);
+    note("of those to keys that moved, came twice", again);
+    assert!(taken > 500 * MOVING, "{taken}");
     nothing_is_lost(Vec::new(), traffic).await;
 }

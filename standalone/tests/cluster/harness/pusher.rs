@@ -1,4 +1,4 @@
-//! A pusher that numbers its messages to a room, and one answer of the push API.
+//! A pusher that numbers its messages to a room or a key, and one answer of the push API.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -67,14 +67,34 @@ impl Answer {
     }
 }
 
+impl Outcome {
+    fn of(answer: Option<Answer>) -> Self {
+        match answer {
+            None => Self::Unanswered,
+            Some(Answer { code: 0, .. }) => Self::Taken,
+            Some(Answer { message, .. }) => Self::Refused(message),
+        }
+    }
+}
+
 impl Pusher {
     /// Begins to push to the room `live://1`, one message in each `pace` or as fast as it is answered.
     pub fn start(name: &str, addr: SocketAddr, pace: Duration) -> Self {
+        Self::start_to(PATH.to_owned(), name, addr, pace)
+    }
+
+    /// The same to a key.
+    pub fn start_to_key(key: &str, name: &str, addr: SocketAddr, pace: Duration) -> Self {
+        let path = format!("/goim/push/keys?operation=1000&keys={key}");
+        Self::start_to(path, name, addr, pace)
+    }
+
+    fn start_to(path: String, name: &str, addr: SocketAddr, pace: Duration) -> Self {
         let outcomes = Arc::<Mutex<Vec<Outcome>>>::default();
         let stop = CancellationToken::new();
         let pushing = push(
             name.to_owned(),
-            addr,
+            (addr, path),
             pace,
             Arc::clone(&outcomes),
             stop.clone(),
@@ -128,7 +148,7 @@ impl Pushed {
 
 async fn push(
     name: String,
-    addr: SocketAddr,
+    (addr, path): (SocketAddr, String),
     pace: Duration,
     outcomes: Arc<Mutex<Vec<Outcome>>>,
     stop: CancellationToken,
@@ -143,7 +163,8 @@ async fn push(
             _ = ticks.tick() => {}
         }
         let body = format!("#{name} {number}");
-        let outcome = within(&body, one(&mut connection, addr, &body)).await;
+        let outcome = within(&body, push_once(&mut connection, addr, &path, &body)).await;
+        let outcome = Outcome::of(outcome);
         if outcome == Outcome::Unanswered {
             connection = None;
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -154,11 +175,7 @@ async fn push(
 
 /// Pushes to the room `live://1`, over the connection or a new one.
 pub async fn one(connection: &mut Option<TcpStream>, addr: SocketAddr, body: &str) -> Outcome {
-    match push_once(connection, addr, PATH, body).await {
-        None => Outcome::Unanswered,
-        Some(Answer { code: 0, .. }) => Outcome::Taken,
-        Some(Answer { message, .. }) => Outcome::Refused(message),
-    }
+    Outcome::of(push_once(connection, addr, PATH, body).await)
 }
 
 /// Pushes over the connection, or a new one. None if it broke before the answer.
