@@ -157,6 +157,7 @@ fn a_certificate_that_cannot_be_used_ends_the_start() {
         "websocket.bind",
         "rpcServer.addr",
         "websocket.tlsBind",
+        "monitor.addrs",
     ] {
         flags.extend(["--set".to_owned(), format!("{key}=127.0.0.1:0")]);
     }

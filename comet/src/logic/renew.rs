@@ -7,7 +7,7 @@ use protocol::grpc::goim::logic::{CometInfo, OnlineReply, OnlineReq};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::register;
+use super::{CallError, register};
 use crate::gateway::Gateway;
 
 /// Why a comet that has just started is not ready.
@@ -79,7 +79,13 @@ impl Renewal {
                     if failures == 0 {
                         tracing::warn!(%error, "RenewOnline fails; connections stay, and it is tried again");
                     }
-                    self.gateway.logic.unannounced();
+                    match &error {
+                        CallError::Unavailable(_) => self.gateway.logic.unannounced(),
+                        // It answers, and has no more to say of that: it may know no comets.
+                        CallError::Superseded | CallError::Denied(_) | CallError::Refused(_) => {
+                            self.gateway.logic.announced(Duration::ZERO);
+                        }
+                    }
                     self.latch.not_ready(error.to_string());
                     failures = failures.saturating_add(1);
                 }
