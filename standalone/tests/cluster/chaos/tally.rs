@@ -1,4 +1,4 @@
-//! What became of what was pushed, and the table of it.
+//! What became of what was pushed, the table of it, and whether it is what is promised.
 
 use std::{
     fmt::Write as _,
@@ -18,17 +18,25 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.
 const BEGIN: &str = "<!-- make chaos writes from here -->\n";
 const END: &str = "<!-- to here -->\n";
 
+/// What must be zero after each fault, by its column: of pushes that go to the lanes at once, and of pushes that are stored.
+pub const DIRECT: &[Column] = &[("came twice", |tally| tally.repeated)];
+pub const STORED: &[Column] = &[
+    ("lost by clients that stayed", |tally| tally.lost),
+    ("lost by clients that had come back", |tally| tally.late),
+    ("came twice", |tally| tally.repeated),
+];
+
+type Column = (&'static str, fn(&Tally) -> usize);
+
 /// Of one fault. A message to three clients is three.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Pushes that were answered with code 0, for clients that are online.
-    pub accepted: usize,
+    accepted: usize,
     refused: usize,
     unanswered: usize,
     /// Messages of the accepted pushes.
-    pub expected: usize,
-    /// Those of them that came.
-    pub received: usize,
+    expected: usize,
     /// Those that did not come to a client that stayed connected.
     lost: usize,
     /// Those that did not come to a client that had come back before they were pushed.
@@ -68,7 +76,6 @@ impl Tally {
             for (number, push) in accepted {
                 tally.expected += 1;
                 if numbers.binary_search(&number).is_ok() {
-                    tally.received += 1;
                     continue;
                 }
                 match track.at(push.at, struck) {
@@ -81,11 +88,23 @@ impl Tally {
         }
         tally
     }
+}
 
-    /// Messages that did not come.
-    pub const fn missing(&self) -> usize {
-        self.lost + self.late + self.cut_off + self.away
+/// The rows that say otherwise than they must, or nothing at all, since nothing was pushed.
+pub fn broken_promises(rows: &[(&str, Tally)], zero: &[Column]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (name, tally) in rows {
+        if tally.accepted == 0 || tally.expected == 0 {
+            broken.push(format!("{name}: nothing was pushed"));
+        }
+        for (column, count) in zero {
+            let count = count(tally);
+            if count > 0 {
+                broken.push(format!("{name}: {count} {column}"));
+            }
+        }
     }
+    broken
 }
 
 /// Puts the tables into the document: of pushes that go to the lanes at once, and of pushes that are stored.
@@ -130,4 +149,41 @@ fn table(rows: &[(&str, Tally)]) -> String {
         .unwrap();
     }
     table
+}
+
+#[test]
+fn a_row_that_lost_something_breaks_the_promise() {
+    let row = || Tally {
+        accepted: 1,
+        expected: 3,
+        cut_off: 1,
+        away: 1,
+        ..Tally::default()
+    };
+    let rows = [
+        ("kept", row()),
+        ("lost", Tally { lost: 2, ..row() }),
+        ("late", Tally { late: 3, ..row() }),
+        (
+            "twice",
+            Tally {
+                repeated: 4,
+                ..row()
+            },
+        ),
+        ("idle", Tally::default()),
+    ];
+    assert_eq!(
+        broken_promises(&rows, STORED),
+        [
+            "lost: 2 lost by clients that stayed",
+            "late: 3 lost by clients that had come back",
+            "twice: 4 came twice",
+            "idle: nothing was pushed",
+        ]
+    );
+    assert_eq!(
+        broken_promises(&rows, DIRECT),
+        ["twice: 4 came twice", "idle: nothing was pushed"]
+    );
 }
