@@ -19,11 +19,12 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::Request,
+    http::HeaderMap,
     middleware::{self, Next},
     routing::{get, post},
 };
 
-use common::same_site;
+use common::{listen::Callers, same_site};
 
 use crate::logic::Logic;
 use reply::{Reply, foreign_site, not_allowed, not_found, unauthenticated};
@@ -61,15 +62,17 @@ pub fn routes(logic: Arc<Logic>) -> Router {
         .with_state(State { logic })
 }
 
-/// Refuses what pages of other sites make a browser on this machine send: the API asks for no proof of who calls.
-pub fn from_this_machine(router: Router) -> Router {
-    router.route_layer(middleware::from_fn(async |request: Request, next: Next| {
-        if same_site::is_from_here(request.headers()) {
-            next.run(request).await
-        } else {
-            foreign_site().await
-        }
-    }))
+/// Who may call a router: whoever shows a token, where it asks for one. Where it does not, nobody whom a page of another site makes
+/// call, and where it is for this machine alone, nobody by a name that is not this machine's. A page cannot show a token that it
+/// does not have, nor without being asked about it first.
+pub fn guarded(router: Router, logic: &Logic) -> Router {
+    match logic.config.http_server.callers() {
+        Callers::Proven => for_bearers(router, logic),
+        Callers::Local => unless_foreign(router, |headers| {
+            same_site::is_from_here(headers) && same_site::is_no_other_page(headers)
+        }),
+        Callers::Anyone => unless_foreign(router, same_site::is_no_other_page),
+    }
 }
 
 /// Refuses whoever shows none of the API's tokens, where it has some.
@@ -97,4 +100,19 @@ pub fn for_bearers(router: Router, logic: &Logic) -> Router {
 /// The whole API, with its own 404.
 pub fn router(logic: Arc<Logic>) -> Router {
     routes(logic).fallback(not_found)
+}
+
+/// Refuses the requests whose headers do not say that they may be taken.
+fn unless_foreign(router: Router, may: fn(&HeaderMap) -> bool) -> Router {
+    let ask = move |request: Request, next: Next| {
+        let taken = may(request.headers());
+        async move {
+            if taken {
+                next.run(request).await
+            } else {
+                foreign_site().await
+            }
+        }
+    };
+    router.route_layer(middleware::from_fn(ask))
 }

@@ -239,11 +239,7 @@ impl Builder {
             Readers::start(queue, pusher, comets, metrics, &logic.config)
         });
         let router = http::router(Arc::clone(&logic)).merge(routes);
-        let router = match logic.config.http_server.callers() {
-            Callers::Proven => http::for_bearers(router, &logic),
-            Callers::Local => http::from_this_machine(router),
-            Callers::Anyone => router,
-        };
+        let router = http::guarded(router, &logic);
         let readiness = Readiness::default();
         let store_answers = readiness.latch("store");
         let (shown, stop) = (readiness.clone(), shutdown.clone());

@@ -115,6 +115,35 @@ async fn pushers_show_a_token() {
 }
 
 #[tokio::test]
+async fn pages_of_other_sites_cannot_call_even_where_anyone_may() {
+    let mut config = config();
+    config.http_server.allow_unauthenticated = true;
+    let logic = start(config);
+    let addr = logic.stub.http_addr();
+    for headers in [
+        "origin: http://evil.example\r\n",
+        "origin: null\r\n",
+        "sec-fetch-site: cross-site\r\n",
+        // By a name of its own that leads here.
+        "origin: http://push.example.com\r\n",
+    ] {
+        for request in [
+            "POST /goim/push/all?operation=1000",
+            "POST /comet/kick/keys?keys=a",
+            "POST /comet/drain?server=a",
+        ] {
+            let (head, body) = ask(addr, request, headers).await;
+            assert!(head.starts_with("http/1.1 403 "), "{headers}: {head}");
+            assert_eq!(body["code"], -403, "{headers}: {body}");
+        }
+    }
+    // A service sends none of these headers, whatever it calls this host.
+    let (head, body) = ask(addr, "GET /goim/online/total", "").await;
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert_eq!(body["code"], 0);
+}
+
+#[tokio::test]
 async fn whoever_asks_for_tokens_may_listen_everywhere() {
     let file = TempFile::new("everywhere", ONE);
     let mut config = config();

@@ -126,7 +126,7 @@ pub(super) async fn not_found() -> Response {
 pub(super) async fn foreign_site() -> Response {
     let envelope = Envelope::<()> {
         code: -403,
-        message: "not taken from pages of other sites; httpServer.tokenFile or allowUnauthenticated changes that",
+        message: "not taken from pages of other sites; with httpServer.tokenFile, whoever shows a token may call",
         data: None,
     };
     json(StatusCode::FORBIDDEN, &envelope)
