@@ -61,62 +61,34 @@ impl Logic {
         business: Arc<dyn Business>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let mut lanes = config.lanes.clone();
-        if queue.is_some() {
-            lanes.retry = config.queue.retry;
-        }
-        let lanes = Lanes::new(
-            lanes,
-            config.rpc_client.clone(),
-            access.credential.clone(),
-            access.dialer.clone(),
-            Arc::clone(&metrics),
-        );
+        let lanes = lanes(&config, &access, queue.is_some(), &metrics);
         let comets = Arc::new(Comets::new(Arc::clone(&sessions), &config.comets, lanes));
-        let pusher = Arc::new(Pusher::new(
-            Arc::clone(&sessions),
-            Arc::clone(&comets),
-            config.rpc_client.keys_per_call,
-            Arc::clone(&metrics),
-        ));
-        let report_keys = config.lanes.report_keys;
-        let stored = |queue| Stored::new(queue, Arc::clone(&metrics), report_keys);
-        let queue = queue.map(stored);
-        let limits = kick::Limits {
-            timeout: config.kick.timeout.get(),
-            keys_per_call: config.rpc_client.keys_per_call,
-            max_message: config.rpc_client.max_message,
-        };
+        let limits = kick_limits(&config);
         let parts = || {
             let (sessions, comets) = (Arc::clone(&sessions), Arc::clone(&comets));
             (sessions, comets, Arc::clone(&metrics))
         };
         let (in_sessions, at_comets, counted) = parts();
+        let pusher = Pusher::new(in_sessions, at_comets, limits.keys_per_call, counted);
+        let (in_sessions, at_comets, counted) = parts();
         let kicker = Kicker::new(in_sessions, at_comets, counted, limits);
         let (in_sessions, at_comets, counted) = parts();
         let later = Later::start(in_sessions, at_comets, counted, &config, limits);
-        let whitelists = Whitelists::new(Arc::clone(&comets), limits);
-        let provinces = config.regions.iter().flat_map(|(region, provinces)| {
-            provinces
-                .iter()
-                .map(|province| (province.clone(), region.clone()))
-        });
-        let regions = provinces.collect();
-        let balancer = Balancer::default();
+        let report_keys = config.lanes.report_keys;
         Self {
+            pusher: Arc::new(pusher),
+            queue: queue.map(|queue| Stored::new(queue, Arc::clone(&metrics), report_keys)),
+            kicker,
+            later,
+            whitelists: Whitelists::new(Arc::clone(&comets), limits),
+            balancer: Balancer::default(),
+            regions: regions(&config),
             config,
             access,
             sessions,
             comets,
-            pusher,
-            queue,
-            kicker,
-            later,
-            whitelists,
             business,
             metrics,
-            balancer,
-            regions,
         }
     }
 
@@ -171,4 +143,34 @@ impl fmt::Debug for Logic {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// The lanes of all comets. What is stored waits longer in them.
+fn lanes(config: &Config, access: &Access, stored: bool, metrics: &Arc<Metrics>) -> Lanes {
+    let mut lanes = config.lanes.clone();
+    if stored {
+        lanes.retry = config.queue.retry;
+    }
+    let (credential, dialer) = (access.credential.clone(), access.dialer.clone());
+    let client = config.rpc_client.clone();
+    Lanes::new(lanes, client, credential, dialer, Arc::clone(metrics))
+}
+
+fn kick_limits(config: &Config) -> kick::Limits {
+    kick::Limits {
+        timeout: config.kick.timeout.get(),
+        keys_per_call: config.rpc_client.keys_per_call,
+        max_message: config.rpc_client.max_message,
+    }
+}
+
+/// The region of each province.
+fn regions(config: &Config) -> HashMap<String, String> {
+    let regions = config.regions.iter();
+    regions
+        .flat_map(|(region, provinces)| {
+            let provinces = provinces.iter();
+            provinces.map(|province| (province.clone(), region.clone()))
+        })
+        .collect()
 }

@@ -201,67 +201,17 @@ impl Builder {
             mut registry,
             routes,
         } = self;
-        let (grpc_listener, grpc_addr) = {
-            let server = &config.rpc_server;
-            bind("rpcServer", &server.addr, server.callers())?
-        };
-        let (http_listener, http_addr) = {
-            let server = &config.http_server;
-            bind("httpServer", &server.addr, server.callers())?
-        };
-        warn_of_open_tokens(&config, http_addr);
-        let monitor = Monitor::bind(&config.monitor)?;
+        let listening = Listening::open(&config)?;
         let metrics = Arc::new(Metrics::register(&mut registry));
-        let place = stores::place(&config, &metrics.certificates)?;
-        let queue = match queue {
-            Some(queue) => Some(queue),
-            None => stores::queue(&config, place.clone(), clock.clone())?,
-        };
-        let sessions = match (sessions, place) {
-            (Some(sessions), _) => sessions,
-            (None, Some(place)) => stores::redis(&config, place, clock)?,
-            (None, None) => stores::memory(&config, clock, &shutdown),
-        };
+        let ends = &metrics.certificates;
+        let (sessions, queue) = stores::open(&config, clock, sessions, queue, ends, &shutdown)?;
         let access = Access::open(&config)?;
         access.show(&metrics.certificates);
-        let business = business.unwrap_or_else(|| {
-            if access.clients.is_none() {
-                tracing::warn!("{OPEN}");
-            }
-            Arc::new(GoimBusiness)
-        });
+        let business = business.unwrap_or_else(|| goims_business(&access));
         let logic = Logic::new(config, access, sessions, queue, business, metrics);
         let logic = Arc::new(logic);
         monitor::register(&mut registry, &logic);
-        let readers = logic.queue.as_ref().map(|stored| {
-            let (queue, pusher) = (Arc::clone(stored.queue()), Arc::clone(&logic.pusher));
-            let (comets, metrics) = (Arc::clone(&logic.comets), Arc::clone(&logic.metrics));
-            Readers::start(queue, pusher, comets, metrics, &logic.config)
-        });
-        let router = http::router(Arc::clone(&logic)).merge(routes);
-        let router = http::guarded(router, &logic);
-        let readiness = Readiness::default();
-        let store_answers = readiness.latch("store");
-        let (shown, stop) = (readiness.clone(), shutdown.clone());
-        let monitoring = monitor.serve(registry, shown, "logic-stub", stop)?;
-        tokio::spawn(refresh(Arc::clone(&logic), store_answers, shutdown.clone()));
-        let serving = Serving {
-            logic: Arc::clone(&logic),
-            grpc_listener,
-            http_listener,
-            router,
-            readiness: readiness.clone(),
-            readers,
-        };
-        let serving = tokio::spawn(serving.run(shutdown));
-        Ok(LogicStub {
-            logic,
-            grpc_addr,
-            http_addr,
-            readiness,
-            monitoring,
-            serving,
-        })
+        listening.serve(logic, registry, routes, shutdown)
     }
 }
 
@@ -270,6 +220,63 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("config", &self.config)
             .finish_non_exhaustive()
+    }
+}
+
+/// The addresses of a logic-stub, bound and not served yet.
+struct Listening {
+    grpc: (TcpListener, SocketAddr),
+    http: (TcpListener, SocketAddr),
+    monitor: Monitor,
+}
+
+impl Listening {
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let server = &config.rpc_server;
+        let grpc = bind("rpcServer", &server.addr, server.callers())?;
+        let server = &config.http_server;
+        let http = bind("httpServer", &server.addr, server.callers())?;
+        warn_of_open_tokens(config, http.1);
+        let monitor = Monitor::bind(&config.monitor)?;
+        Ok(Self {
+            grpc,
+            http,
+            monitor,
+        })
+    }
+
+    /// Starts all tasks of `logic`; `routes` are served beside the push API.
+    fn serve(
+        self,
+        logic: Arc<Logic>,
+        registry: Registry,
+        routes: Router,
+        shutdown: CancellationToken,
+    ) -> Result<LogicStub, StartError> {
+        let readiness = Readiness::default();
+        let store_answers = readiness.latch("store");
+        let (shown, stop) = (readiness.clone(), shutdown.clone());
+        let monitoring = self.monitor.serve(registry, shown, "logic-stub", stop)?;
+        tokio::spawn(refresh(Arc::clone(&logic), store_answers, shutdown.clone()));
+        let (grpc_listener, grpc_addr) = self.grpc;
+        let (http_listener, http_addr) = self.http;
+        let api = http::router(Arc::clone(&logic)).merge(routes);
+        let serving = Serving {
+            readers: readers(&logic),
+            router: http::guarded(api, &logic),
+            logic: Arc::clone(&logic),
+            grpc_listener,
+            http_listener,
+            readiness: readiness.clone(),
+        };
+        Ok(LogicStub {
+            logic,
+            grpc_addr,
+            http_addr,
+            readiness,
+            monitoring,
+            serving: tokio::spawn(serving.run(shutdown)),
+        })
     }
 }
 
@@ -343,6 +350,28 @@ fn bind(
     let listener = listen::bind(addr, &ListenOptions::default())?;
     let addr = listener.local_addr()?;
     Ok((listener, addr))
+}
+
+/// goim's behaviour, with a warning where nothing else checks the tokens of clients.
+fn goims_business(access: &Access) -> Arc<dyn Business> {
+    if access.clients.is_none() {
+        tracing::warn!("{OPEN}");
+    }
+    Arc::new(GoimBusiness)
+}
+
+/// Begins to read the queue, if there is one.
+fn readers(logic: &Logic) -> Option<Readers> {
+    let queue = Arc::clone(logic.queue.as_ref()?.queue());
+    let (pusher, comets) = (Arc::clone(&logic.pusher), Arc::clone(&logic.comets));
+    let metrics = Arc::clone(&logic.metrics);
+    Some(Readers::start(
+        queue,
+        pusher,
+        comets,
+        metrics,
+        &logic.config,
+    ))
 }
 
 /// The push API has no TLS of its own.

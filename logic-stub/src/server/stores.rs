@@ -21,9 +21,33 @@ use crate::{
     },
 };
 
-/// The configuration's Redis, if it has one. The end of the certificate that it is shown is added to `ends`. Must be called in
-/// a tokio runtime.
-pub(super) fn place(config: &Config, ends: &Ends) -> Result<Option<Whereabouts>, StartError> {
+/// Where sessions are kept, and pushes if they are stored: what is given, or else as the configuration says. The end of the
+/// certificate that Redis is shown is added to `ends`. Must be called in a tokio runtime.
+pub(super) fn open(
+    config: &Config,
+    clock: Clock,
+    sessions: Option<Arc<dyn Sessions>>,
+    given: Option<Arc<dyn Queue>>,
+    ends: &Ends,
+    shutdown: &CancellationToken,
+) -> Result<Stores, StartError> {
+    let place = place(config, ends)?;
+    let queue = match given {
+        Some(given) => Some(given),
+        None => queue(config, place.clone(), clock.clone())?,
+    };
+    let sessions = match (sessions, place) {
+        (Some(sessions), _) => sessions,
+        (None, Some(place)) => redis(config, place, clock)?,
+        (None, None) => memory(config, clock, shutdown),
+    };
+    Ok((sessions, queue))
+}
+
+type Stores = (Arc<dyn Sessions>, Option<Arc<dyn Queue>>);
+
+/// The configuration's Redis, if it has one. The end of the certificate that it is shown is added to `ends`.
+fn place(config: &Config, ends: &Ends) -> Result<Option<Whereabouts>, StartError> {
     let Some(place) = config.store_place()? else {
         return Ok(None);
     };
@@ -52,7 +76,7 @@ pub(super) fn place(config: &Config, ends: &Ends) -> Result<Option<Whereabouts>,
 }
 
 /// Sessions in Redis.
-pub(super) fn redis(
+fn redis(
     config: &Config,
     place: Whereabouts,
     clock: Clock,
@@ -67,7 +91,7 @@ pub(super) fn redis(
 }
 
 /// Where pushes are stored, if the configuration has them stored.
-pub(super) fn queue(
+fn queue(
     config: &Config,
     place: Option<Whereabouts>,
     clock: Clock,
@@ -89,11 +113,7 @@ pub(super) fn queue(
 }
 
 /// Sessions in this process.
-pub(super) fn memory(
-    config: &Config,
-    clock: Clock,
-    shutdown: &CancellationToken,
-) -> Arc<dyn Sessions> {
+fn memory(config: &Config, clock: Clock, shutdown: &CancellationToken) -> Arc<dyn Sessions> {
     let store = Arc::new(MemorySessions::new(config.store_limits(), clock));
     tokio::spawn(sweep(
         Arc::clone(&store),
