@@ -365,6 +365,10 @@ fn readers(logic: &Logic) -> Option<Readers> {
     let queue = Arc::clone(logic.queue.as_ref()?.queue());
     let (pusher, comets) = (Arc::clone(&logic.pusher), Arc::clone(&logic.comets));
     let metrics = Arc::clone(&logic.metrics);
+    let bounds = logic.config.queue_limits();
+    metrics.queue.max_streams.set(queue.streams().into());
+    let entries = i64::try_from(bounds.messages).unwrap_or(i64::MAX);
+    metrics.queue.max_entries.set(entries);
     Some(Readers::start(
         queue,
         pusher,

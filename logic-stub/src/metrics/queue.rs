@@ -23,8 +23,12 @@ pub struct Queue {
     pub takeovers: Counter,
     /// Streams that this process reads.
     pub streams: Gauge,
+    /// Streams that there are for all processes together; 0 without a queue.
+    pub max_streams: Gauge,
     /// Entries in these, as of the last renewal of their claims.
     pub entries: Gauge,
+    /// Entries that one stream may have; 0 without a queue.
+    pub max_entries: Gauge,
     /// Seconds since the oldest of these was stored.
     pub oldest: Gauge<f64, AtomicU64>,
     /// From storing an entry to reading it.
@@ -45,6 +49,10 @@ impl Queue {
         let help = "Streams that were taken over from a reader that is dead";
         add.metric("queue_takeovers", help, &self.takeovers);
         add.metric("queue_streams", "Streams read here", &self.streams);
+        let help = "Streams that there are for all logic-stubs together";
+        add.metric("queue_max_streams", help, &self.max_streams);
+        let help = "Parts of pushes that one stream may have";
+        add.metric("queue_max_entries", help, &self.max_entries);
         let help = "Parts of pushes in the streams read here";
         add.metric("queue_entries", help, &self.entries);
         let help = "Age of the oldest part of a push in the streams read here";
