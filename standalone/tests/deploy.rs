@@ -19,6 +19,12 @@ use crate::{
 /// Seven hundred objects with one wrong field each are checked.
 const SCHEMAS_PATIENCE: Duration = Duration::from_mins(5);
 
+/// Bytes that logic-stub has read of all streams and not put into a lane.
+const READ_AHEAD: usize = 40 << 20;
+
+/// Bytes that Redis takes for a stored push beside its content.
+const STORED_BESIDE: usize = 100;
+
 #[tokio::test]
 async fn kubernetes_takes_the_manifests() {
     let output = run(manifests().arg("check"), SCHEMAS_PATIENCE).await;
@@ -35,13 +41,18 @@ async fn what_is_deployed_is_configured_well() {
     for one in &deployed {
         match one.program.as_str() {
             "comet" => comet_is_configured_well(one),
-            "logic-stub" => logic_stub_is_configured_well(one),
-            // Not this project's.
-            _ => continue,
+            "logic-stub" => {
+                let redis =
+                    |other: &&Deployed| other.place == one.place && other.program == "redis";
+                logic_stub_is_configured_well(one, deployed.iter().find(redis));
+            }
+            "redis" => {}
+            other => panic!("what is {other}?"),
         }
         seen.insert((one.place.as_str(), one.program.as_str()));
     }
-    assert_eq!(seen.len(), 6, "{seen:?}");
+    // Redis of `prod` is outside.
+    assert_eq!(seen.len(), 8, "{seen:?}");
 }
 
 #[test]
@@ -76,6 +87,10 @@ struct Deployed {
     before: u64,
     /// Seconds for which a new one has to be ready before an old one ends.
     ready: Option<u64>,
+    /// Bytes that it may have, if that is bounded.
+    memory: Option<u64>,
+    /// Bytes of data that it holds, if it is a Redis.
+    maxmemory: Option<u64>,
 }
 
 impl Deployed {
@@ -131,17 +146,42 @@ fn comet_is_configured_well(deployed: &Deployed) {
     }
 }
 
-fn logic_stub_is_configured_well(deployed: &Deployed) {
+fn logic_stub_is_configured_well(deployed: &Deployed, redis: Option<&Deployed>) {
     let loaded =
         common::config::load::<logic_stub::Config>(&logic_stub::config::SPEC, &deployed.sources());
     let loaded = loaded.unwrap_or_else(|error| panic!("{deployed:?}: {error}"));
     assert_eq!(loaded.warnings, [""; 0], "{deployed:?}");
     let config = loaded.config;
     deployed.ports_are_among(&[
-        &[config.http_server.addr, config.rpc_server.addr],
+        &[
+            config.http_server.addr.clone(),
+            config.rpc_server.addr.clone(),
+        ],
         &config.monitor.addrs,
     ]);
     deployed.ends_in_time(config.shutdown.grace.get());
+    if let Some(memory) = deployed.memory {
+        let comets = if deployed.place.ends_with("prod") {
+            // The autoscaler's.
+            100
+        } else {
+            10
+        };
+        let server = &config.http_server;
+        let pushers = server.max_connections * (server.max_head + server.max_body);
+        let needed = (comets * config.lanes.bytes + pushers + READ_AHEAD) as u64;
+        assert!(memory > needed, "{deployed:?}: may need {needed}");
+    }
+    if let Some(redis) = redis {
+        let queue = &config.queue;
+        let stream = queue.bytes + queue.messages * STORED_BESIDE;
+        let needed = (usize::from(queue.streams) * stream) as u64;
+        let held = redis.maxmemory.unwrap();
+        assert!(held > needed, "{redis:?}: may have to store {needed}");
+        // It writes its file anew from a copy of itself.
+        let memory = redis.memory.unwrap_or(u64::MAX);
+        assert!(memory > 2 * held, "{redis:?}");
+    }
 }
 
 fn manifests() -> Command {

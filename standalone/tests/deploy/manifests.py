@@ -27,7 +27,16 @@ FREE = {"labels", "annotations", "matchLabels", "selector", "limits", "requests"
 
 # What a field reference stands for in `environments`.
 FIELDS = {"metadata.name": "comet-5d8f7c9b6-x2v4q", "status.podIP": "10.0.0.11"}
-SECRETS = {("comet-redis", "url"): "redis://redis.example.com:6379"}
+SECRETS = {
+    ("comet-redis", "url"): "rediss://redis.example.com:6380",
+    ("comet-redis", "sentinelAuth"): "of the sentinels",
+    ("comet-redis", "caFile"): "/etc/comet/redis-tls/ca.crt",
+    ("comet-redis", "certFile"): "/etc/comet/redis-tls/tls.crt",
+    ("comet-redis", "privateFile"): "/etc/comet/redis-tls/tls.key",
+}
+
+# Bytes, as Kubernetes and as Redis write them.
+UNITS = {"Mi": 2**20, "Gi": 2**30, "mb": 2**20, "gb": 2**30}
 
 
 class Failed(Exception):
@@ -215,9 +224,9 @@ def pod(name, spec, objects):
                 check(probe["httpGet"]["port"] in names, f"{name}: a probe asks {probe['httpGet']['port']}")
         before = set()
         for variable in container.get("env", []):
-            for reference in re.findall(r"\$\((\w+)\)", variable.get("value", "")):
+            value = literal(variable)
+            for reference in re.findall(r"\$\((\w+)\)", value):
                 check(reference in before, f"{name}: {reference} is not set before {variable['name']}")
-            value = variable.get("value", "")
             check(not value.startswith("/") or value.startswith(mounts), f"{name}: nothing is mounted for {value}")
             before.add(variable["name"])
 
@@ -240,7 +249,21 @@ def kubernetes_environments(rendered):
                     "grace": pod_spec.get("terminationGracePeriodSeconds"),
                     "before": int(hook["exec"]["command"][1]),
                     "ready": thing["spec"].get("minReadySeconds"),
+                    "memory": size(container["resources"]["limits"]["memory"]),
+                    "maxmemory": maxmemory(container.get("command", [])),
                 }
+
+
+def size(text):
+    return int(text[:-2]) * UNITS[text[-2:]]
+
+
+def maxmemory(command):
+    """The bound of a Redis that is started so, which has to keep what it has."""
+    if "redis-server" not in command:
+        return None
+    check(command[command.index("--maxmemory-policy") + 1] == "noeviction", "Redis may throw sessions and pushes away")
+    return size(command[command.index("--maxmemory") + 1])
 
 
 def literal(variable):
@@ -259,15 +282,18 @@ def compose_environments():
             source = mount.split(":")[0]
             check(not source.startswith("./") or (ROOT / source).exists(), f"docker-compose.yml: there is no {source}")
         program = service.get("build", {}).get("target")
-        if program:
+        redis = maxmemory(service.get("command", []))
+        if program or redis:
             yield {
                 "place": "docker-compose.yml",
-                "program": program,
-                "environment": service["environment"],
-                "ports": [int(port.split(":")[-1]) for port in service["ports"]],
-                "grace": int(service["stop_grace_period"].removesuffix("s")),
+                "program": program or "redis",
+                "environment": service.get("environment", {}),
+                "ports": [int(port.split(":")[-1]) for port in service.get("ports", [])],
+                "grace": int(service["stop_grace_period"].removesuffix("s")) if program else None,
                 "before": 0,
                 "ready": None,
+                "memory": None,
+                "maxmemory": redis,
             }
 
 
