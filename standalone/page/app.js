@@ -12,7 +12,7 @@ import { EventStream, LongPoll } from "/transports.js";
 const MAX_ROWS = 200;
 const MAX_TEXT = 2_000;
 const HEARTBEAT_MS = 5_000;
-const TOTALS_EVERY_S = 5;
+const TOTALS_EVERY_S = 2;
 const PUSH_EXPECTED_MS = 10_000;
 /** Above this many messages a second a screen reader is not told of each. */
 const MAX_SPOKEN_RATE = 3;

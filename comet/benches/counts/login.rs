@@ -1,7 +1,7 @@
 //! A login over TCP: from the first read of a new connection until Auth is answered. Logic is in another thread, so its own
 //! work is not counted, and that of its client in comet is.
 
-use std::{net::SocketAddr, sync::Arc, thread};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use comet::{
     Config, connection, gateway::Gateway, logic::Logic, metrics::Metrics, whitelist::Whitelist,
@@ -77,6 +77,8 @@ fn start_gateway(logic: SocketAddr) -> Arc<Gateway> {
         Arc::clone(&metrics),
         stop.clone(),
     );
+    // Nothing renews here.
+    logic.announced(Duration::ZERO);
     let whitelist = Whitelist::default();
     Arc::new(Gateway::start(&config, logic, metrics, whitelist, &stop))
 }

@@ -159,7 +159,7 @@ impl Logic {
     }
 
     /// RenewOnline was answered, and this comet is known after so long. The first answer counts. Returns what is left of that time.
-    pub(crate) fn announced(&self, known_after: Duration) -> Duration {
+    pub fn announced(&self, known_after: Duration) -> Duration {
         self.0.announced.hear(known_after)
     }
 
