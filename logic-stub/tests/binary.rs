@@ -90,8 +90,16 @@ fn a_redis_that_is_none_ends_the_start() {
 
 #[test]
 fn a_file_for_tls_to_redis_that_is_not_there_ends_the_start() {
+    // Its addresses are bound before: ports that nobody else has.
+    let settings = [
+        "rpcServer.addr=127.0.0.1:0",
+        "httpServer.addr=127.0.0.1:0",
+        "monitor.addrs=127.0.0.1:0",
+        "redis.caFile=/nowhere/ca.pem",
+    ];
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     let secure = ["--redis", "rediss://:hush@127.0.0.1:1"];
-    let refused = logic_stub(&[&secure[..], &["--set", "redis.caFile=/nowhere/ca.pem"]].concat());
+    let refused = logic_stub(&secure.into_iter().chain(settings).collect::<Vec<_>>());
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success());
     assert!(told.contains("/nowhere/ca.pem"), "{told}");
