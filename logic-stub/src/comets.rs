@@ -1,6 +1,8 @@
 //! Which comets there are: those whose lease lives, and those of the configuration. Each has a lane, which is closed when the
 //! comet is gone or has started anew.
 
+mod settling;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -10,6 +12,8 @@ use std::{
 use arc_swap::ArcSwap;
 use protocol::grpc::goim::logic::CometInfo;
 
+pub(crate) use self::settling::Settled;
+use self::settling::Settling;
 use crate::{
     config,
     lanes::{Lane, Lanes, Loss},
@@ -32,6 +36,8 @@ pub struct Comets {
     cut_off: ArcSwap<Vec<Arc<str>>>,
     /// How long that is believed.
     cut_off_for: Duration,
+    /// Since when they are known.
+    settling: Settling,
     /// One refresh at a time, so that an older answer of the store never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -94,6 +100,7 @@ impl Comets {
             known: ArcSwap::default(),
             cut_off: ArcSwap::default(),
             cut_off_for: comets.cut_off.get(),
+            settling: Settling::default(),
             refreshing: tokio::sync::Mutex::default(),
         };
         comets.put(Leases::default());
@@ -129,8 +136,21 @@ impl Comets {
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one = self.refreshing.lock().await;
         let leases = self.sessions.0.leases().await?;
+        let ended: Vec<Arc<str>> = leases
+            .ended
+            .iter()
+            .map(|of| Arc::clone(&of.server))
+            .collect();
         self.put(leases);
+        self.settling.note(&self.known(), ended);
         Ok(())
+    }
+
+    /// Whether who is not known may be taken to be gone, by somebody who wants to send what was there `age` ago. After a start, or
+    /// when none was known, comets whose leases ended meanwhile get the time of one `lease` to renew them.
+    pub(crate) fn settled(&self, age: Duration, lease: Duration) -> Settled {
+        self.settling
+            .settled(age.saturating_sub(self.known_after()), lease)
     }
 
     /// How long it takes from a lease's first renewal until all who share the store, and refresh as often as this process, have

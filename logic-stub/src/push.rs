@@ -146,6 +146,11 @@ impl Pusher {
         Ok(())
     }
 
+    /// Changes whenever the store may have forgotten where they are.
+    pub(crate) async fn generation(&self) -> Result<u64, StoreError> {
+        self.sessions.generation().await
+    }
+
     /// Counts a push of which nothing was taken.
     pub(crate) fn refused(&self, error: &PushError) {
         let reason = match error {
@@ -349,6 +354,13 @@ impl fmt::Debug for Pusher {
         f.debug_struct("Pusher")
             .field("comets", &self.comets)
             .finish_non_exhaustive()
+    }
+}
+
+impl Found {
+    /// Whether somebody is not online.
+    pub(crate) fn lacks_some(&self) -> bool {
+        self.absent.count() > 0
     }
 }
 

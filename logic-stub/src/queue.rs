@@ -9,17 +9,19 @@
 //! - [`Queue`]: the trait; [`memory`]: inside this process; [`redis`]: in Redis Streams
 //! - [`entry`]: a push as it is stored, and the stream that it belongs to
 //! - [`Stored`]: what the push API sees
-//! - `readers`: which streams this process reads; `reader`: one of them
+//! - `readers`: which streams this process reads; `reader`: one of them; `finder`: who gets what is read; `troubles`: what fails
 //! - `contract`: the test that every implementation passes
 
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod entry;
+mod finder;
 pub mod memory;
 mod reader;
 mod readers;
 pub mod redis;
 mod stored;
+mod troubles;
 
 use std::time::Duration;
 
@@ -41,8 +43,9 @@ pub trait Queue: Send + Sync + 'static {
     /// How many streams there are, numbered from 0.
     fn streams(&self) -> u16;
 
-    /// Stores the parts of one push, one for each stream at most, each behind all that its stream has. A stream without room
-    /// refuses, and nothing is stored, as far as the store can change the streams in one step.
+    /// Stores the parts of one push, one for each stream at most, each behind all that its stream has. A stream without room refuses, and
+    /// nothing is stored, as far as the store can change the streams in one step. What a store has not done when it is given up is
+    /// not done later, and what the way to it repeats is not done twice.
     fn append<'a>(&'a self, parts: &'a [Part]) -> Answer<'a, ()>;
 
     /// Says that this process reads streams, and answers how many processes have said so within the life of a claim.
@@ -71,8 +74,8 @@ pub trait Queue: Send + Sync + 'static {
     /// Waits until the stream may have something new. Returns at once if it may have had since the last call.
     fn woken(&self, stream: u16) -> BoxFuture<'_, ()>;
 
-    /// Tells the process `to`, which may wait for it, what became of a part of a message.
-    fn reply<'a>(&'a self, to: &'a str, id: MessageId, text: String) -> Answer<'a, ()>;
+    /// Tells the process `to`, which may wait for it, what became of the part of a message that a stream had. The last word counts.
+    fn reply<'a>(&'a self, to: &'a str, part: (MessageId, u16), text: String) -> Answer<'a, ()>;
 
     /// What was told of a message: so many replies, or those that came within `limit`.
     fn replies(&self, id: MessageId, count: usize, limit: Duration) -> BoxFuture<'_, Vec<String>>;
@@ -83,6 +86,8 @@ pub trait Queue: Send + Sync + 'static {
 pub struct Part {
     /// Which stream it belongs to.
     pub stream: u16,
+    /// The message's name.
+    pub id: MessageId,
     /// What is stored: see [`entry::Entry::encode`].
     pub content: Bytes,
 }

@@ -262,7 +262,7 @@ impl Listening {
         let (http_listener, http_addr) = self.http;
         let api = http::router(Arc::clone(&logic)).merge(routes);
         let serving = Serving {
-            readers: readers(&logic),
+            readers: readers(&logic, &readiness),
             router: http::guarded(api, &logic),
             logic: Arc::clone(&logic),
             grpc_listener,
@@ -361,7 +361,7 @@ fn goims_business(access: &Access) -> Arc<dyn Business> {
 }
 
 /// Begins to read the queue, if there is one.
-fn readers(logic: &Logic) -> Option<Readers> {
+fn readers(logic: &Logic, readiness: &Readiness) -> Option<Readers> {
     let queue = Arc::clone(logic.queue.as_ref()?.queue());
     let (pusher, comets) = (Arc::clone(&logic.pusher), Arc::clone(&logic.comets));
     let metrics = Arc::clone(&logic.metrics);
@@ -374,6 +374,7 @@ fn readers(logic: &Logic) -> Option<Readers> {
         pusher,
         comets,
         metrics,
+        readiness.latch("queue"),
         &logic.config,
     ))
 }

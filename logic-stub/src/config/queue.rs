@@ -25,7 +25,7 @@ pub struct Queue {
     pub window: usize,
     /// How long a logic-stub that is dead, or away from Redis, keeps its streams.
     pub lease: Human,
-    /// How long a stored message may wait for a comet that is away: `lanes.retry` of stored messages. Two leases of comets.
+    /// How long a stored message may wait for a comet that is away, or for any: `lanes.retry` of stored messages. Two leases of comets.
     pub retry: Human,
 }
 

@@ -4,9 +4,11 @@ use std::sync::atomic::AtomicU64;
 
 use common::metrics::{Adder, Seconds};
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use super::CallLabel;
 
 /// The queue's counters.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ pub struct Queue {
     pub oldest: Gauge<f64, AtomicU64>,
     /// From storing an entry to reading it.
     pub(crate) wait: Seconds,
+    failures: Family<CallLabel, Counter>,
 }
 
 impl Queue {
@@ -59,5 +62,12 @@ impl Queue {
         add.metric("queue_oldest_seconds", help, &self.oldest);
         let help = "Time from storing to reading";
         add.seconds("queue_wait", help, &self.wait);
+        let help = "What readers of the queue could not do, by call";
+        add.metric("queue_failures", help, &self.failures);
+    }
+
+    /// What readers could not do: `read`, `decode`, `find`, `acknowledge`, `reply`, `claim`, `release`, `readers`, `leave`.
+    pub fn failures(&self, call: &'static str) -> Counter {
+        self.failures.get_or_create_owned(&CallLabel { call })
     }
 }

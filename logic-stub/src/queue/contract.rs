@@ -214,15 +214,17 @@ async fn who_waits_is_woken(subject: &impl Subject) {
 async fn replies_are_collected(subject: &impl Subject) {
     let [queue, other] = subject.queues();
     let id = |byte| MessageId([byte; 16]);
-    let reply = async |by: &dyn Queue, id, text: &str| {
-        by.reply(queue.process(), id, text.to_owned())
+    let reply = async |by: &dyn Queue, id, stream, text: &str| {
+        by.reply(queue.process(), (id, stream), text.to_owned())
             .await
             .unwrap();
     };
     let (mut replies, ()) = tokio::join!(queue.replies(id(1), 2, PATIENCE), async {
-        reply(other, id(2), "another's").await;
-        reply(other, id(1), "a").await;
-        reply(queue, id(1), "b").await;
+        reply(other, id(2), 1, "another's").await;
+        // Said again, as for want of an answer, it is one.
+        reply(other, id(1), 1, "not yet").await;
+        reply(other, id(1), 1, "a").await;
+        reply(queue, id(1), 2, "b").await;
     });
     replies.sort_unstable();
     assert_eq!(replies, ["a", "b"]);
@@ -231,9 +233,10 @@ async fn replies_are_collected(subject: &impl Subject) {
     assert_eq!(late, ["another's"]);
 }
 
-fn part(stream: u16, content: &str) -> Part {
+pub(crate) fn part(stream: u16, content: &str) -> Part {
     Part {
         stream,
+        id: MessageId(rand::random()),
         content: Bytes::copy_from_slice(content.as_bytes()),
     }
 }

@@ -57,7 +57,8 @@ struct Owner {
 }
 
 struct Replies {
-    texts: Vec<String>,
+    /// By the stream of the part.
+    texts: BTreeMap<u16, String>,
     until: Instant,
 }
 
@@ -197,16 +198,16 @@ impl MemoryQueue {
         state.readers.len()
     }
 
-    fn reply_now(&self, id: MessageId, text: String) {
+    fn reply_now(&self, (id, stream): (MessageId, u16), text: String) {
         let now = self.now();
         let until = now + self.shared.limits.replies;
         let mut state = self.shared.state.lock();
         state.replies.retain(|_, replies| replies.until > now);
         let replies = state.replies.entry(id).or_insert_with(|| Replies {
-            texts: Vec::new(),
+            texts: BTreeMap::new(),
             until,
         });
-        replies.texts.push(text);
+        replies.texts.insert(stream, text);
         drop(state);
         self.shared.replied.notify_waiters();
     }
@@ -276,8 +277,8 @@ impl Queue for MemoryQueue {
         Box::pin(self.shared.woken[usize::from(stream)].notified())
     }
 
-    fn reply<'a>(&'a self, _: &'a str, id: MessageId, text: String) -> Answer<'a, ()> {
-        self.reply_now(id, text);
+    fn reply<'a>(&'a self, _: &'a str, part: (MessageId, u16), text: String) -> Answer<'a, ()> {
+        self.reply_now(part, text);
         Box::pin(ready(Ok(())))
     }
 
@@ -286,7 +287,7 @@ impl Queue for MemoryQueue {
             // Whether in time or not: what is there is the answer.
             let _ = timeout(limit, self.until_replied(id, count)).await;
             let replies = self.shared.state.lock().replies.remove(&id);
-            replies.map_or_else(Vec::new, |replies| replies.texts)
+            replies.map_or_else(Vec::new, |replies| replies.texts.into_values().collect())
         })
     }
 }

@@ -21,12 +21,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::astray::Sent;
-use super::{Claim, Done, Queue, Waiting, entry::Entry};
+use super::{
+    Claim, Done, Queue, Waiting,
+    entry::{Entry, EntryError},
+    finder::{Finder, Since},
+    troubles::{Call, Troubles},
+};
 use crate::{
     lanes::{Loss, Tally, report::End, report::Ended},
     metrics::Metrics,
     push::{Found, Message, PushError, Pusher, Target, Whom},
-    sessions::StoreError,
 };
 
 /// Entries read or acknowledged in one step.
@@ -52,6 +56,8 @@ pub(super) struct Shared {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) pusher: Arc<Pusher>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) finder: Finder,
+    pub(super) troubles: Arc<Troubles>,
     /// Entries of one stream under way.
     pub(super) window: usize,
     /// How long a key is looked up again.
@@ -66,7 +72,18 @@ struct Reader {
     /// In positions.
     stream: String,
     window: Semaphore,
-    stop: CancellationToken,
+    ends: Ends,
+}
+
+/// How a reader ends.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ends {
+    /// It is to stop, or has stopped by itself.
+    pub(super) stop: CancellationToken,
+    /// What it has stopped at is not readable here.
+    pub(super) unreadable: CancellationToken,
+    /// What was under way has ended, too.
+    pub(super) over: CancellationToken,
 }
 
 /// An entry whose message has all its outcomes.
@@ -82,30 +99,34 @@ struct Settled {
 struct Ready {
     done: Done,
     reply: Option<String>,
-    /// None if there is nobody to send it to.
-    push: Option<(Message, Whom, Found)>,
-    id: MessageId,
+    message: Message,
+    whom: Whom,
+    since: Since,
+    /// None if there was no comet for too long.
+    found: Option<Found>,
 }
 
-/// Reads the stream of `claim` until `stop`, or until another one has it, and waits for what is under way. `stop` is cancelled
-/// when the reader has stopped by itself.
-pub(super) async fn run(shared: Arc<Shared>, claim: Claim, stop: CancellationToken) {
+/// Reads the stream of `claim` until it is stopped, or until another one has it, or up to what it cannot read; and waits for what is
+/// under way.
+pub(super) async fn run(shared: Arc<Shared>, claim: Claim, ends: Ends) {
     let reader = Reader {
         stream: format!("{}/{}", shared.queue.name(), claim.stream),
         window: Semaphore::new(shared.window),
         shared,
         claim,
-        stop,
+        ends,
     };
     let (ended, endings) = mpsc::unbounded_channel();
     tokio::join!(reader.read(ended), reader.acknowledge(endings));
+    reader.ends.over.cancel();
 }
 
 impl Reader {
     async fn read(&self, ended: mpsc::UnboundedSender<Settled>) {
         let mut after = 0;
         loop {
-            let next = self.stop.run_until_cancelled(self.next(after)).await;
+            let stop = &self.ends.stop;
+            let next = stop.run_until_cancelled(self.next(after)).await;
             let Some(Some(entries)) = next else {
                 return;
             };
@@ -113,7 +134,7 @@ impl Reader {
                 after = last.number;
             }
             let handed_over = self.hand_over(entries, &ended);
-            if self.stop.run_until_cancelled(handed_over).await.is_none() {
+            if stop.run_until_cancelled(handed_over).await.is_none() {
                 return;
             }
         }
@@ -126,7 +147,11 @@ impl Reader {
         loop {
             let first = self.window.acquire().await.ok()?;
             let max = BATCH.min(1 + self.window.available_permits());
-            match queue.read(&self.claim, after, max).await {
+            let read = queue.read(&self.claim, after, max).await;
+            if read.is_ok() {
+                self.shared.troubles.done(Call::Read, self.claim.stream);
+            }
+            match read {
                 Ok(Some(entries)) if entries.is_empty() => {
                     drop(first);
                     // Woken or not: it is looked at.
@@ -138,109 +163,96 @@ impl Reader {
                     return Some(entries);
                 }
                 Ok(None) => {
-                    self.stop.cancel();
+                    self.ends.stop.cancel();
                     return None;
                 }
                 Err(error) => {
                     drop(first);
-                    let stream = self.claim.stream;
-                    tracing::debug!(stream, %error, "a stream of pushes cannot be read");
+                    let troubles = &self.shared.troubles;
+                    troubles.failed(Call::Read, self.claim.stream, &error);
                     pause.wait().await;
                 }
             }
         }
     }
 
+    /// Up to what is not readable: behind it nothing is sent, so that whoever can read it sends all in order.
     async fn hand_over(&self, entries: Vec<Waiting>, ended: &mpsc::UnboundedSender<Settled>) {
         let found = stream::iter(entries).map(|waiting| self.find(waiting));
         let mut found = pin!(found.buffered(AHEAD));
         while let Some(ready) = found.next().await {
-            self.send(ready, ended).await;
+            match ready {
+                Ok(ready) => {
+                    let troubles = &self.shared.troubles;
+                    troubles.done(Call::Decode, self.claim.stream);
+                    self.send(ready, ended).await;
+                }
+                Err(error) => {
+                    let troubles = &self.shared.troubles;
+                    troubles.failed(Call::Decode, self.claim.stream, &error);
+                    self.ends.unreadable.cancel();
+                    return self.ends.stop.cancel();
+                }
+            }
         }
     }
 
-    /// Looks up the receivers of an entry, again and again while the store is away.
-    async fn find(&self, waiting: Waiting) -> Ready {
+    /// Looks up the receivers of an entry.
+    async fn find(&self, waiting: Waiting) -> Result<Ready, Unreadable> {
         let Waiting {
             number,
             age,
             content,
         } = waiting;
+        let since = Since::new(age);
         self.shared.metrics.queue.wait.observe(age);
-        let done = Done {
-            number,
-            bytes: content.len(),
-        };
-        let entry = match Entry::decode(&content) {
-            Ok(entry) => entry,
-            Err(error) => {
-                let stream = self.claim.stream;
-                tracing::error!(stream, number, %error, "a stored push is not readable");
-                return Ready {
-                    done,
-                    reply: None,
-                    push: None,
-                    id: MessageId::default(),
-                };
-            }
-        };
+        let entry = Entry::decode(&content).map_err(|error| Unreadable { number, error })?;
         let position = Position {
             stream: self.stream.clone(),
             epoch: self.claim.epoch,
             number: number << PART_BITS,
         };
-        let message = Message::stored(entry.id, entry.operation, &entry.body, position);
-        let found = self.receivers(entry.id, &entry.whom).await;
-        let push = found.map(|found| (message, entry.whom, found));
-        Ready {
-            done,
+        Ok(Ready {
+            done: Done {
+                number,
+                bytes: content.len(),
+            },
+            message: Message::stored(entry.id, entry.operation, &entry.body, position),
+            found: self.receivers(&entry.whom, since).await,
             reply: entry.reply,
-            push,
-            id: entry.id,
-        }
+            whom: entry.whom,
+            since,
+        })
     }
 
-    /// Who gets a message and where they are; again and again while the store is away. None if nobody can be found.
-    async fn receivers(&self, id: MessageId, whom: &Whom) -> Option<Found> {
-        let mut pause = Pause::default();
-        loop {
-            match self.shared.pusher.find(whom.clone()).await {
-                Ok(found) => return Some(found),
-                Err(PushError::Store(error @ StoreError::Unavailable(_))) => {
-                    tracing::debug!(%error, "a stored push waits for the session store");
-                    pause.wait().await;
-                }
-                Err(error) => {
-                    tracing::warn!(%id, %error, "a stored push is for nobody");
-                    return None;
-                }
-            }
-        }
+    async fn receivers(&self, whom: &Whom, since: Since) -> Option<Found> {
+        let finder = &self.shared.finder;
+        finder.find(self.claim.stream, whom, since).await
     }
 
     /// Puts an entry into the lanes, when they have room.
-    async fn send(&self, ready: Ready, ended: &mpsc::UnboundedSender<Settled>) {
+    async fn send(&self, mut ready: Ready, ended: &mpsc::UnboundedSender<Settled>) {
+        let id = ready.message.id;
+        let tally = Arc::new(Tally::stored(id, self.shared.report_keys));
+        let enqueued = match ready.found.take() {
+            None => Err(Loss::NotKnown),
+            Some(found) => self.enqueue(&ready, found, &tally).await,
+        };
+        if let Err(why) = &enqueued {
+            tracing::warn!(%id, %why, "a stored push is given up");
+            self.shared.metrics.lose(*why, 1);
+            tally.lose(*why, &Target::Everyone { speed: 0 });
+        }
         let Ready {
             done,
             reply,
-            push,
-            id,
+            message,
+            whom,
+            since,
+            ..
         } = ready;
-        let tally = Arc::new(Tally::stored(id, self.shared.report_keys));
-        let lose = |why: Loss| {
-            self.shared.metrics.lose(why, 1);
-            tally.lose(why, &Target::Everyone { speed: 0 });
-        };
-        let mut sent = None;
-        match push {
-            None => lose(Loss::NotKnown),
-            Some((message, whom, found)) => {
-                match self.enqueue(&message, &whom, found, &tally).await {
-                    Some(found) => sent = Sent::new(message, whom, &found),
-                    None => lose(Loss::Refused),
-                }
-            }
-        }
+        let found = enqueued.ok();
+        let sent = found.and_then(|found| Sent::new(message, whom, since, &found));
         let ended = ended.clone();
         tally.seal(End::new(move |outcomes| {
             let settled = Settled {
@@ -258,28 +270,32 @@ impl Reader {
     /// To whom the lanes take the message, now or when they have room. Who has moved meanwhile is found where they are then.
     async fn enqueue(
         &self,
-        message: &Message,
-        whom: &Whom,
+        ready: &Ready,
         mut found: Found,
         tally: &Arc<Tally>,
-    ) -> Option<Found> {
+    ) -> Result<Found, Loss> {
+        let Ready { message, whom, .. } = ready;
+        let again = || async {
+            let found = self.receivers(whom, ready.since).await;
+            found.ok_or(Loss::NotKnown)
+        };
         let mut pause = Pause::default();
         loop {
             while !self.shared.pusher.is_current(&found) {
-                found = self.receivers(message.id, whom).await?;
+                found = again().await?;
             }
             match self.shared.pusher.enqueue(message, &found, Some(tally)) {
                 Err(PushError::Full(names)) => {
                     tracing::debug!(%names, "a stored push waits for room in the lanes");
                     pause.wait().await;
-                    found = self.receivers(message.id, whom).await?;
+                    found = again().await?;
                 }
                 Err(PushError::TooLarge(names)) => {
                     tracing::warn!(id = %message.id, %names, "a stored push is too large");
-                    return None;
+                    return Err(Loss::Refused);
                 }
                 // Comets without a lane are in the report already.
-                Ok(()) | Err(_) => return Some(found),
+                Ok(()) | Err(_) => return Ok(found),
             }
         }
     }
@@ -300,7 +316,7 @@ impl Reader {
             let count = settled.len();
             if settled.iter().any(|settled| settled.ended.again) {
                 // Whoever has the stream now, or after this process, sends it again.
-                self.stop.cancel();
+                self.ends.stop.cancel();
                 settled.retain(|settled| !settled.ended.again);
             }
             join_all(settled.iter().map(|settled| self.reply(settled))).await;
@@ -317,23 +333,31 @@ impl Reader {
             Ok(text) => text,
             Err(error) => return tracing::error!(%error, "a report cannot be written"),
         };
-        if let Err(error) = self.shared.queue.reply(to, settled.id, text).await {
-            tracing::debug!(id = %settled.id, %error, "a report is lost");
+        let (troubles, stream) = (&self.shared.troubles, self.claim.stream);
+        match self
+            .shared
+            .queue
+            .reply(to, (settled.id, stream), text)
+            .await
+        {
+            Ok(()) => troubles.done(Call::Reply, stream),
+            Err(error) => troubles.failed(Call::Reply, stream, &error),
         }
     }
 
     /// Tries until it is done: what is not deleted would be sent again.
     async fn delete(&self, done: &[Done]) {
         let mut pause = Pause::default();
-        let stream = self.claim.stream;
+        let (troubles, stream) = (&self.shared.troubles, self.claim.stream);
         while !done.is_empty() {
             match self.shared.queue.acknowledge(stream, done).await {
                 Ok(()) => {
+                    troubles.done(Call::Acknowledge, stream);
                     self.shared.metrics.queue.ended.inc_by(done.len() as u64);
                     return;
                 }
                 Err(error) => {
-                    tracing::debug!(stream, %error, "pushes that have ended stay stored");
+                    troubles.failed(Call::Acknowledge, stream, &error);
                     pause.wait().await;
                 }
             }
@@ -341,12 +365,20 @@ impl Reader {
     }
 }
 
+/// An entry that is none for this program.
+#[derive(Debug, thiserror::Error)]
+#[error("number {number}: {error}")]
+struct Unreadable {
+    number: u64,
+    error: EntryError,
+}
+
 /// Pauses that grow.
 #[derive(Debug, Default)]
-struct Pause(u32);
+pub(super) struct Pause(u32);
 
 impl Pause {
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         let backoff = Backoff {
             base: FIRST_PAUSE,
             max: LONGEST_PAUSE,

@@ -2,24 +2,34 @@
 //! beyond its share, and takes what is free.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use common::readiness::Latch;
 use futures_util::future::join_all;
-use tokio::{task::JoinHandle, time::sleep};
+use parking_lot::Mutex;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Claim, Queue,
-    reader::{self, Shared},
+    finder::{Finder, Memory},
+    reader::{self, Ends, Shared},
+    troubles::{Call, Troubles},
 };
-use crate::{comets::Comets, config::Config, metrics::Metrics, push::Pusher};
+use crate::{comets::Comets, config::Config, metrics::Metrics, push::Pusher, sessions::StoreError};
 
 /// Renewals in the life of a claim.
 const RENEWALS: u32 = 3;
+
+/// Streams that are claimed side by side, at least. More than the share of this process are given back at once.
+const TOGETHER: usize = 8;
 
 /// The readers of this process. Dropped, they end in the middle.
 pub struct Readers {
@@ -34,11 +44,11 @@ struct Shift {
     comets: Arc<Comets>,
     every: Duration,
     /// How long what is under way in a stream that is given away may take: a comet that does not answer must not keep the
-    /// stream from the others.
+    /// stream from the others. And how long a stream is left to others that is not readable here.
     patience: Duration,
-    mine: BTreeMap<u16, Mine>,
-    /// Nothing more is begun.
-    ends: bool,
+    mine: Mutex<BTreeMap<u16, Mine>>,
+    /// Since when streams are left to others.
+    left: Mutex<HashMap<u16, Instant>>,
 }
 
 /// A stream that this process has claimed.
@@ -47,25 +57,41 @@ struct Mine {
     /// When it was last renewed.
     renewed: Instant,
     /// Stops its reader.
-    stop: CancellationToken,
+    ends: Ends,
     reader: JoinHandle<()>,
     /// Since when it is being given away: when its reader is done, or has taken too long.
     leaves: Option<Instant>,
+    /// Whether it is given back.
+    released: bool,
 }
 
 impl Readers {
-    /// Begins to read `queue`. Must be called in a tokio runtime.
+    /// Begins to read `queue`. The latch is ready unless a stream that was claimed cannot be read. Must be called in a tokio
+    /// runtime.
     pub fn start(
         queue: Arc<dyn Queue>,
         pusher: Arc<Pusher>,
         comets: Arc<Comets>,
         metrics: Arc<Metrics>,
+        latch: Latch,
         config: &Config,
     ) -> Self {
+        let lease = config.queue.lease.get();
+        let troubles = Arc::new(Troubles::new(Arc::clone(&metrics), latch, lease));
+        let finder = Finder {
+            pusher: Arc::clone(&pusher),
+            comets: Arc::clone(&comets),
+            troubles: Arc::clone(&troubles),
+            lease: config.sessions.lease.get(),
+            retry: config.queue.retry.get(),
+            memory: tokio::sync::Mutex::new(Memory::default()),
+        };
         let shared = Shared {
             queue,
             pusher,
             metrics,
+            finder,
+            troubles,
             window: config.queue.window,
             retry: config.queue.retry.get(),
             report_keys: config.lanes.report_keys,
@@ -73,10 +99,10 @@ impl Readers {
         let shift = Shift {
             shared: Arc::new(shared),
             comets,
-            every: config.queue.lease.get() / RENEWALS,
-            patience: config.queue.lease.get(),
-            mine: BTreeMap::new(),
-            ends: false,
+            every: lease / RENEWALS,
+            patience: lease,
+            mine: Mutex::default(),
+            left: Mutex::default(),
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(shift.run(stop.clone()));
@@ -104,163 +130,249 @@ impl Drop for Readers {
 }
 
 impl Shift {
-    async fn run(mut self, stop: CancellationToken) {
-        // Without the comets, pushes would find nobody.
-        while self.comets.refresh().await.is_err() {
+    async fn run(self, stop: CancellationToken) {
+        // Without the comets and the store, pushes would find nobody.
+        while let Err(error) = self.look().await {
+            self.shared.troubles.failed(Call::Find, 0, &error);
             if stop.run_until_cancelled(sleep(self.every)).await.is_none() {
                 return;
             }
         }
-        loop {
-            self.turn().await;
-            if stop.run_until_cancelled(sleep(self.every)).await.is_none() {
-                break;
+        self.shared.troubles.done(Call::Find, 0);
+        // What else there is to do must not delay what keeps the claims.
+        let ended = CancellationToken::new();
+        tokio::join!(self.keep(&ended), async {
+            while !stop.is_cancelled() {
+                self.turn().await;
+                stop.run_until_cancelled(sleep(self.every)).await;
             }
-        }
-        self.finish().await;
+            self.finish().await;
+            ended.cancel();
+        });
     }
 
-    /// Renews what is claimed, and changes it to the share of this process.
-    async fn turn(&mut self) {
-        self.renew().await;
-        let readers = match self.shared.queue.readers().await {
-            Ok(readers) => readers.max(1),
-            Err(error) => {
-                tracing::debug!(%error, "who else reads the queue is not known");
-                return self.count();
+    async fn look(&self) -> Result<(), StoreError> {
+        self.comets.refresh().await?;
+        self.shared.finder.remember().await
+    }
+
+    /// Renews what is claimed, until there is nothing more to do.
+    async fn keep(&self, ended: &CancellationToken) {
+        while !ended.is_cancelled() {
+            self.renew().await;
+            self.shared.troubles.show();
+            ended.run_until_cancelled(sleep(self.every)).await;
+        }
+    }
+
+    /// Changes what is claimed to the share of this process.
+    async fn turn(&self) {
+        let troubles = &self.shared.troubles;
+        // Who is absent asks again.
+        if let Err(error) = self.shared.finder.remember().await {
+            tracing::debug!(%error, "whether the session store has forgotten anything is not known");
+        }
+        self.give_back().await;
+        match self.shared.queue.readers().await {
+            Ok(readers) => {
+                troubles.done(Call::Readers, 0);
+                let share = usize::from(self.shared.queue.streams()).div_ceil(readers.max(1));
+                self.give_away(share);
+                self.take(share).await;
             }
-        };
-        let share = usize::from(self.shared.queue.streams()).div_ceil(readers);
-        self.give_away(share);
-        self.take(share).await;
+            Err(error) => troubles.failed(Call::Readers, 0, &error),
+        }
         self.count();
     }
 
-    async fn renew(&mut self) {
-        let over = |mine: &Mine| mine.reader.is_finished() || mine.leaves_for(self.patience);
-        for stream in self.streams(over) {
-            if let Some(Mine { claim, leaves, .. }) = self.mine.remove(&stream)
-                && leaves.is_some()
-            {
-                // What is still under way goes on to its end, or is refused for the successor's epoch.
+    async fn renew(&self) {
+        let claims = self.streams(|_| true).into_iter().map(|stream| async move {
+            let answer = self.shared.queue.claim(stream).await;
+            if let Some(unwanted) = self.renewed(stream, answer) {
+                self.release(&unwanted).await;
+            }
+        });
+        join_all(claims).await;
+    }
+
+    /// Returns a claim that came about while the stream was given back.
+    fn renewed(&self, stream: u16, answer: Result<Option<Claim>, StoreError>) -> Option<Claim> {
+        let troubles = &self.shared.troubles;
+        let claim = match answer {
+            Ok(claim) => claim,
+            Err(error) => {
+                troubles.failed(Call::Claim, stream, &error);
+                return None;
+            }
+        };
+        troubles.done(Call::Claim, stream);
+        let mut all = self.mine.lock();
+        let Some(mine) = all.get_mut(&stream) else {
+            return claim;
+        };
+        match claim {
+            Some(claim) if claim.epoch == mine.claim.epoch => mine.renew(claim),
+            another if mine.released => return another,
+            another => {
+                tracing::warn!(stream, "the claim of a stream of pushes had run out");
+                mine.ends.stop.cancel();
+                let leaves = mine.leaves.is_some();
+                all.remove(&stream);
+                troubles.forget(stream);
+                if leaves {
+                    return another;
+                }
+                if let Some(claim) = another {
+                    all.insert(stream, self.begin(claim));
+                }
+            }
+        }
+        None
+    }
+
+    /// Gives back what nobody reads here any more. What is still under way goes on to its end, or is refused for the
+    /// successor's epoch.
+    async fn give_back(&self) {
+        let over = |mine: &Mine| mine.is_over() || mine.leaves_for(self.patience);
+        let released = self.streams(over).into_iter().map(|stream| async move {
+            if let Some(claim) = self.unclaimed(stream) {
                 self.release(&claim).await;
             }
-        }
-        let claims = self.mine.keys().map(|&stream| {
-            let queue = &self.shared.queue;
-            async move { (stream, queue.claim(stream).await) }
+            self.mine.lock().remove(&stream);
+            self.shared.troubles.forget(stream);
         });
-        for (stream, answer) in join_all(claims).await {
-            let Some(mine) = self.mine.get_mut(&stream) else {
-                continue;
-            };
-            match answer {
-                Ok(Some(claim)) if claim.epoch == mine.claim.epoch => mine.renew(claim),
-                Ok(another) => {
-                    tracing::warn!(stream, "the claim of a stream of pushes had run out");
-                    mine.stop.cancel();
-                    self.mine.remove(&stream);
-                    match another {
-                        Some(claim) if self.ends => self.release(&claim).await,
-                        Some(claim) => self.begin(claim),
-                        None => {}
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(stream, %error, "the claim of a stream is not renewed");
-                }
-            }
+        join_all(released).await;
+    }
+
+    /// The claim that is to be released: of a stream that was another's already there is none.
+    fn unclaimed(&self, stream: u16) -> Option<Claim> {
+        let mut mine = self.mine.lock();
+        let mine = mine.get_mut(&stream)?;
+        mine.released = true;
+        let unreadable = mine.ends.unreadable.is_cancelled();
+        if unreadable {
+            self.left.lock().insert(stream, Instant::now());
         }
+        (unreadable || mine.leaves.is_some()).then_some(mine.claim)
     }
 
     async fn release(&self, claim: &Claim) {
-        if let Err(error) = self.shared.queue.release(claim).await {
-            let stream = claim.stream;
-            tracing::debug!(stream, %error, "a stream is not given back before its claim ends");
+        let troubles = &self.shared.troubles;
+        match self.shared.queue.release(claim).await {
+            Ok(()) => troubles.done(Call::Release, claim.stream),
+            Err(error) => troubles.failed(Call::Release, claim.stream, &error),
         }
     }
 
-    fn give_away(&mut self, share: usize) {
-        let stay = self.streams(|mine| mine.leaves.is_none());
-        for stream in stay.into_iter().skip(share) {
-            if let Some(mine) = self.mine.get_mut(&stream) {
-                mine.leave();
-            }
-        }
+    fn give_away(&self, share: usize) {
+        let mut mine = self.mine.lock();
+        let stay = mine.values_mut().filter(|mine| mine.leaves.is_none());
+        stay.skip(share).for_each(Mine::leave);
     }
 
-    async fn take(&mut self, share: usize) {
+    async fn take(&self, share: usize) {
+        let left = {
+            let mut left = self.left.lock();
+            left.retain(|_, since| since.elapsed() < self.patience);
+            left.clone()
+        };
         let streams = self.shared.queue.streams();
         let start = rand::random_range(0..streams.max(1));
-        for stream in (start..streams).chain(0..start) {
-            if self.streams(|mine| mine.leaves.is_none()).len() >= share {
+        let mine = self.streams(|_| true);
+        let free = |stream: &u16| !mine.contains(stream) && !left.contains_key(stream);
+        let mut others = (start..streams).chain(0..start).filter(free);
+        loop {
+            let missing = share.saturating_sub(self.streams(|mine| mine.leaves.is_none()).len());
+            let some: Vec<u16> = others.by_ref().take(missing.max(TOGETHER)).collect();
+            if missing == 0 || some.is_empty() || !self.take_of(&some, missing).await {
                 return;
             }
-            if self.mine.contains_key(&stream) {
-                continue;
-            }
-            match self.shared.queue.claim(stream).await {
-                Ok(Some(claim)) => self.begin(claim),
+        }
+    }
+
+    /// Claims some streams side by side, of which at most so many stay claimed. False if the store does not answer.
+    async fn take_of(&self, streams: &[u16], missing: usize) -> bool {
+        let queue = &self.shared.queue;
+        let claims = streams.iter().map(|&stream| async move {
+            let claim = queue.claim(stream).await;
+            claim.map_err(|error| (stream, error))
+        });
+        let (mut claimed, mut answered) = (Vec::new(), true);
+        for answer in join_all(claims).await {
+            match answer {
+                Ok(Some(claim)) => claimed.push(claim),
                 Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(stream, %error, "a stream cannot be claimed");
-                    return;
+                Err((stream, error)) => {
+                    self.shared.troubles.failed(Call::Claim, stream, &error);
+                    answered = false;
                 }
             }
         }
+        let too_many = claimed.split_off(missing.min(claimed.len()));
+        for claim in claimed {
+            self.shared.troubles.done(Call::Claim, claim.stream);
+            self.mine.lock().insert(claim.stream, self.begin(claim));
+        }
+        join_all(too_many.iter().map(|claim| self.release(claim))).await;
+        answered
     }
 
-    fn begin(&mut self, claim: Claim) {
+    fn begin(&self, claim: Claim) -> Mine {
         let counted = &self.shared.metrics.queue;
         counted.claims.inc();
         if claim.taken_over {
             counted.takeovers.inc();
         }
-        let stop = CancellationToken::new();
-        let reader = reader::run(Arc::clone(&self.shared), claim, stop.clone());
-        let mine = Mine {
+        let ends = Ends::default();
+        let reader = reader::run(Arc::clone(&self.shared), claim, ends.clone());
+        Mine {
             claim,
             renewed: Instant::now(),
-            stop,
+            ends,
             reader: tokio::spawn(reader),
             leaves: None,
-        };
-        self.mine.insert(claim.stream, mine);
+            released: false,
+        }
     }
 
-    async fn finish(&mut self) {
-        self.ends = true;
-        for mine in self.mine.values_mut() {
-            mine.leave();
-        }
+    async fn finish(&self) {
+        self.mine.lock().values_mut().for_each(Mine::leave);
         loop {
-            self.renew().await;
-            let Some(mine) = self.mine.values_mut().next() else {
+            self.give_back().await;
+            let next = self
+                .mine
+                .lock()
+                .values()
+                .next()
+                .map(|mine| mine.ends.over.clone());
+            let Some(over) = next else {
                 break;
             };
-            // However it ends; claims that have to wait meanwhile are renewed.
-            let _ = tokio::time::timeout(self.every, &mut mine.reader).await;
+            // However it ends: it is looked at.
+            let _ = timeout(self.every, over.cancelled()).await;
         }
         if let Err(error) = self.shared.queue.leave().await {
-            tracing::debug!(%error, "the others will see later that this process reads no more");
+            self.shared.troubles.failed(Call::Leave, 0, &error);
         }
         self.count();
     }
 
     fn count(&self) {
-        let entries: u64 = self.mine.values().map(|mine| mine.claim.entries).sum();
+        let mine = self.mine.lock();
+        let entries: u64 = mine.values().map(|mine| mine.claim.entries).sum();
         let metrics = &self.shared.metrics.queue;
-        let streams = i64::try_from(self.mine.len()).unwrap_or(i64::MAX);
+        let streams = i64::try_from(mine.len()).unwrap_or(i64::MAX);
         metrics.streams.set(streams);
         metrics
             .entries
             .set(i64::try_from(entries).unwrap_or(i64::MAX));
-        let oldest = self.mine.values().map(Mine::oldest).max();
+        let oldest = mine.values().map(Mine::oldest).max();
         metrics.oldest.set(oldest.unwrap_or_default().as_secs_f64());
     }
 
     fn streams(&self, which: impl Fn(&Mine) -> bool) -> Vec<u16> {
-        let mine = self.mine.iter().filter(|(_, mine)| which(mine));
+        let mine = self.mine.lock();
+        let mine = mine.iter().filter(|(_, mine)| which(mine));
         mine.map(|(stream, _)| *stream).collect()
     }
 }
@@ -281,7 +393,11 @@ impl Mine {
 
     fn leave(&mut self) {
         self.leaves.get_or_insert_with(Instant::now);
-        self.stop.cancel();
+        self.ends.stop.cancel();
+    }
+
+    fn is_over(&self) -> bool {
+        self.ends.over.is_cancelled() || self.reader.is_finished()
     }
 
     fn leaves_for(&self, time: Duration) -> bool {

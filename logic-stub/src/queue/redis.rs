@@ -5,8 +5,9 @@
 //! | `{push/<streams>/<stream>}entries` | stream | The entries: `<number>-0`, with the field `push`. Its group is `lanes` |
 //! | `{push/<streams>/<stream>}state` | hash | The last `number`, the last `epoch`, the `bytes` of all entries, the `reader` until it gives the stream back, and `waits` while the reader has nothing to read |
 //! | `{push/<streams>/<stream>}owner` | string | `<epoch>/<process>` of the reader, as long as its claim lives |
+//! | `{push/<streams>/<stream>}names` | sorted set | The names of the messages that were stored last, by when: what is stored again within seconds is not stored twice |
 //! | `push_readers` | sorted set | The processes that read, by when they last said so |
-//! | `push_reply_<message id>` | list | Reports of a message that somebody waits for |
+//! | `push_reply_<message id>` | hash | Reports of a message that somebody waits for, by the stream of the part |
 //!
 //! Readers are woken on the channel `push_wake_<process>`. Redis must not evict keys (`maxmemory-policy noeviction`).
 //!
@@ -34,6 +35,7 @@ use crate::sessions::{
     Answer, StoreError,
     redis::{
         Waits, Whereabouts,
+        time::RedisTime,
         wire::{Call, Wire, read},
     },
 };
@@ -46,6 +48,9 @@ const ANSWER: usize = 1 << 20;
 /// How long a wake-up for a reply may stay away before the list is looked at without.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How much longer the name of a push is kept than anybody waits for an answer.
+const NAMES_LIVE: u32 = 2;
+
 /// The names of the processes that read.
 const READERS_KEY: &str = "push_readers";
 
@@ -54,7 +59,10 @@ pub struct RedisQueue {
     name: String,
     process: String,
     limits: Limits,
+    waits: Waits,
     wire: Wire,
+    /// Of the server that has each stream.
+    times: Box<[RedisTime]>,
     wakes: Arc<Wakes>,
     _listening: AbortOnDropHandle<()>,
 }
@@ -76,7 +84,9 @@ impl RedisQueue {
             name: format!("push/{}", limits.streams),
             process,
             limits,
+            waits,
             wire,
+            times: (0..limits.streams).map(|_| RedisTime::default()).collect(),
             wakes,
             _listening: AbortOnDropHandle::new(tokio::spawn(listening)),
         })
@@ -88,36 +98,74 @@ impl RedisQueue {
         } else {
             parts.len().max(1)
         };
-        let calls = parts.chunks(together).map(|parts| self.append_call(parts));
-        let mut full = None;
-        let mut stored = false;
-        for answer in self.wire.ask_all(calls.collect()).await? {
-            let mut answer: Vec<u16> = read(answer)?;
-            match answer.first() {
-                Some(0) => full = Some(self.limits.too_many_messages()),
-                Some(1) => full = Some(self.limits.too_many_bytes()),
-                Some(_) | None => {
-                    stored = true;
-                    answer.drain(1..).for_each(|stream| self.wakes.wake(stream));
-                }
-            }
-        }
-        match full {
-            Some(error) if stored => Err(StoreError::Partly(Box::new(error))),
+        let calls: Vec<&[Part]> = parts.chunks(together).collect();
+        let (late, full, stored) = self.append_once(&calls).await?;
+        // An answer that came says that it is late: the connection took its time, its clock was set, or it is another server. It has just
+        // told the time.
+        let (later, full_then, stored_then) = self.append_once(&late).await?;
+        let too_late = || StoreError::Unavailable("redis's clock does not go as ours".to_owned());
+        let refused = full.or(full_then).or((!later.is_empty()).then(too_late));
+        match refused {
+            Some(error) if stored || stored_then => Err(StoreError::Partly(Box::new(error))),
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
+    /// Returns those that came too late, why others are refused, and whether any is stored.
+    async fn append_once<'a>(
+        &self,
+        calls: &[&'a [Part]],
+    ) -> Result<(Vec<&'a [Part]>, Option<StoreError>, bool), StoreError> {
+        let (mut late, mut full, mut stored) = (Vec::new(), None, false);
+        let asked = calls.iter().map(|parts| self.append_call(parts));
+        let answers = self.wire.ask_all(asked.collect()).await?;
+        for (parts, answer) in calls.iter().zip(answers) {
+            let answer: Vec<u64> = read(answer)?;
+            if let (Some(part), Some(millis)) = (parts.first(), answer.get(1)) {
+                self.time_of(part.stream)
+                    .note(std::time::Instant::now(), *millis);
+            }
+            match answer.first() {
+                Some(0) => full = Some(self.limits.too_many_messages()),
+                Some(1) => full = Some(self.limits.too_many_bytes()),
+                Some(3) => late.push(*parts),
+                Some(_) | None => {
+                    stored = true;
+                    let mine = answer.into_iter().skip(2);
+                    mine.filter_map(|stream| u16::try_from(stream).ok())
+                        .for_each(|stream| self.wakes.wake(stream));
+                }
+            }
+        }
+        Ok((late, full, stored))
+    }
+
+    /// What is known of the clock of the server that has a stream; a single server has all. It is noted when an answer comes, so what
+    /// is reckoned from it is never too late: nothing is stored that was given up.
+    fn time_of(&self, stream: u16) -> &RedisTime {
+        let stream = if self.wire.is_cluster() { stream } else { 0 };
+        &self.times[usize::from(stream)]
+    }
+
     fn append_call(&self, parts: &[Part]) -> Call {
-        let keys = parts.iter().flat_map(|part| self.keys(part.stream));
+        let keys = parts.iter().flat_map(|part| {
+            let names = self.names_key(part.stream);
+            self.keys(part.stream).into_iter().chain([names])
+        });
+        let patience = parts
+            .first()
+            .map_or(0, |part| self.time_of(part.stream).after(self.waits.answer));
         let mut args = vec![
             self.limits.messages.to_string().into_bytes(),
             self.limits.bytes.to_string().into_bytes(),
             self.process.clone().into_bytes(),
+            patience.to_string().into_bytes(),
+            millis(NAMES_LIVE * (self.waits.dial + self.waits.answer)).into_bytes(),
         ];
         for part in parts {
             args.push(part.stream.to_string().into_bytes());
+            args.push(part.id.0.to_vec());
             args.push(part.content.to_vec());
         }
         Call::Script {
@@ -131,7 +179,9 @@ impl RedisQueue {
         let life = millis(self.limits.lease);
         let args = [self.process.as_bytes(), life.as_bytes()];
         let call = Call::script(&CLAIM, self.keys(stream), args);
-        let (epoch, entries, age, taken_over): (String, u64, u64, u8) = self.wire.ask(call).await?;
+        let (epoch, entries, age, taken_over, time): (String, u64, u64, u8, u64) =
+            self.wire.ask(call).await?;
+        self.time_of(stream).note(std::time::Instant::now(), time);
         let claim = |epoch| Claim {
             stream,
             epoch,
@@ -198,9 +248,16 @@ impl RedisQueue {
         self.wire.ask::<Value>(Call::Plain(command)).await.map(drop)
     }
 
-    async fn reply_now(&self, to: &str, id: MessageId, text: String) -> Result<(), StoreError> {
+    async fn reply_now(
+        &self,
+        to: &str,
+        (id, stream): (MessageId, u16),
+        text: String,
+    ) -> Result<(), StoreError> {
+        let stream = stream.to_string();
         let (life, channel, said) = (millis(self.limits.replies), channel(to), reply_to(id));
         let args = [
+            stream.as_bytes(),
             text.as_bytes(),
             life.as_bytes(),
             channel.as_bytes(),
@@ -234,6 +291,11 @@ impl RedisQueue {
     fn keys(&self, stream: u16) -> [String; 3] {
         let name = &self.name;
         ["entries", "state", "owner"].map(|what| format!("{{{name}/{stream}}}{what}"))
+    }
+
+    /// That of the messages that were stored last in one stream.
+    fn names_key(&self, stream: u16) -> String {
+        format!("{{{}/{stream}}}names", self.name)
     }
 
     /// What the owner's key holds.
@@ -292,8 +354,8 @@ impl Queue for RedisQueue {
         Box::pin(self.wakes.woken(stream))
     }
 
-    fn reply<'a>(&'a self, to: &'a str, id: MessageId, text: String) -> Answer<'a, ()> {
-        Box::pin(self.reply_now(to, id, text))
+    fn reply<'a>(&'a self, to: &'a str, part: (MessageId, u16), text: String) -> Answer<'a, ()> {
+        Box::pin(self.reply_now(to, part, text))
     }
 
     fn replies(&self, id: MessageId, count: usize, limit: Duration) -> BoxFuture<'_, Vec<String>> {

@@ -103,7 +103,12 @@ impl Stored {
             let content = entry.encode().map_err(|error| {
                 StoreError::Refused(format!("a push cannot be written: {error}"))
             })?;
-            Ok(Part { stream, content })
+            let id = message.id;
+            Ok(Part {
+                stream,
+                id,
+                content,
+            })
         };
         let parts = split(whom, self.queue.streams()).into_iter().map(part);
         let parts: Vec<Part> = parts.collect::<Result<_, StoreError>>()?;

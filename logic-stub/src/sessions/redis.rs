@@ -34,7 +34,7 @@ mod scripts;
 mod sentinel;
 #[cfg(test)]
 pub(crate) mod tests;
-mod time;
+pub(crate) mod time;
 mod whereabouts;
 pub(crate) mod wire;
 

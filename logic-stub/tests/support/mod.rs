@@ -10,6 +10,7 @@
 pub mod jwt;
 pub mod kick;
 pub mod lane;
+pub mod queue;
 pub mod store;
 
 use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

@@ -1,9 +1,9 @@
-//! A store in this process whose registrations wait where a test has them wait.
+//! A store in this process whose registrations wait where a test has them wait, and that fails and forgets when it is told to.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,9 +13,10 @@ use logic_stub::{
     clock::Clock,
     sessions::{
         Answer, Holder, LeaseRenewal, Leases, MemorySessions, Registration, Renewal, RoomCounts,
-        Session, Sessions, memory,
+        Session, Sessions, StoreError, memory,
     },
 };
+use parking_lot::Mutex;
 use protocol::grpc::goim::logic::CometInfo;
 use tokio::sync::Semaphore;
 
@@ -25,6 +26,10 @@ use super::{Running, start_with, until};
 pub struct Gated {
     pub store: MemorySessions,
     gate: Gate,
+    generation: AtomicU64,
+    asked: AtomicUsize,
+    /// What it answers who asks for keys.
+    refusal: Mutex<Option<StoreError>>,
 }
 
 /// Where registrations wait, in the order in which they come.
@@ -49,7 +54,33 @@ impl Gated {
         Arc::new(Self {
             store: MemorySessions::new(limits, Clock::system()),
             gate,
+            generation: AtomicU64::new(1),
+            asked: AtomicUsize::new(0),
+            refusal: Mutex::default(),
         })
+    }
+
+    /// Nothing waits.
+    pub fn open() -> Arc<Self> {
+        let gated = Self::closed();
+        gated.gate.passes.add_permits(1_000);
+        gated
+    }
+
+    /// From now on, who asks for keys is told this.
+    pub fn refuse(&self, why: Option<StoreError>) {
+        *self.refusal.lock() = why;
+    }
+
+    /// How often somebody asked for keys.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// It has started anew, without this session.
+    pub async fn forget(&self, session: &Session) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        assert!(self.store.remove(session).await.unwrap());
     }
 
     /// A logic-stub whose sessions are here.
@@ -82,7 +113,7 @@ impl Sessions for Gated {
     }
 
     fn generation(&self) -> Answer<'_, u64> {
-        self.store.generation()
+        Box::pin(async { Ok(self.generation.load(Ordering::Relaxed)) })
     }
 
     fn register<'a>(&'a self, session: &'a Session) -> Answer<'a, Registration> {
@@ -101,7 +132,11 @@ impl Sessions for Gated {
     }
 
     fn holders<'a>(&'a self, keys: &'a [String]) -> Answer<'a, Vec<Option<Holder>>> {
-        self.store.holders(keys)
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.refusal.lock().clone() {
+            Some(error) => Box::pin(async { Err(error) }),
+            None => self.store.holders(keys),
+        }
     }
 
     fn of_mids<'a>(&'a self, mids: &'a [i64]) -> Answer<'a, Vec<Session>> {

@@ -19,6 +19,7 @@ use crate::{
         report::{Astray, End},
     },
     push::{Found, Message, PushError, Target, Whom},
+    queue::finder::Since,
 };
 
 /// What it takes to send a message again.
@@ -26,6 +27,7 @@ use crate::{
 pub(super) struct Sent {
     message: Message,
     whom: Whom,
+    stored: Since,
     /// Of users, the keys that it was sent to; who has come since gets it as well, since it may be one that came back.
     keys: HashSet<String>,
     since: Instant,
@@ -36,7 +38,7 @@ pub(super) struct Sent {
 
 impl Sent {
     /// None for what keeps its order and so cannot go astray.
-    pub(super) fn new(message: Message, whom: Whom, found: &Found) -> Option<Self> {
+    pub(super) fn new(message: Message, whom: Whom, stored: Since, found: &Found) -> Option<Self> {
         let keys = match whom {
             Whom::Room(_) | Whom::Everyone { speed: ..=0 } => return None,
             Whom::Keys(_) | Whom::Everyone { .. } => HashSet::new(),
@@ -45,6 +47,7 @@ impl Sent {
         Some(Self {
             message,
             whom,
+            stored,
             keys,
             since: Instant::now(),
             is_last: false,
@@ -81,7 +84,7 @@ impl Reader {
         sent.is_last = sent.since.elapsed() >= self.shared.retry;
         let tally = Arc::new(Tally::stored(settled.id, self.shared.report_keys));
         let sending = self.send_again(sent, &astray, &tally);
-        if self.stop.run_until_cancelled(sending).await.is_none() {
+        if self.ends.stop.run_until_cancelled(sending).await.is_none() {
             // It is left to whoever has the stream next.
             ended.again = true;
             return settled;
@@ -141,7 +144,7 @@ impl Reader {
                 return Some(self.shared.pusher.there(astray.iter().map(there)));
             }
         };
-        let mut found = self.receivers(sent.message.id, &whom).await?;
+        let mut found = self.receivers(&whom, sent.stored).await?;
         let before: HashMap<String, &Astray> = astray
             .iter()
             .flat_map(|astray| keys(astray).into_iter().map(move |key| (key, astray)))

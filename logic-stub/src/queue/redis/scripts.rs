@@ -4,28 +4,43 @@
 
 use crate::sessions::redis::wire::Script;
 
-/// Keys: entries, state and owner of each stream. Arguments: the most entries and bytes of a stream, the caller, and for each
-/// stream its number and the content. Answers 0 if there are too many entries, 1 if there are too many bytes, else 2 and the
-/// streams of which the caller is the reader that waits. Other readers that wait are told on their channel.
+/// Keys: entries, state, owner and names of each stream. Arguments: the most entries and bytes of a stream, the caller, the end of
+/// its patience in milliseconds of Redis's own time, or 0, the milliseconds for which names are kept, and for each stream its number,
+/// the name of the push and the content. Answers 0 if there are too many entries, 1 if there are too many bytes, 3 if the patience has
+/// ended, else 2; then the time in milliseconds; and the streams of which the caller is the reader that waits. Other readers that wait
+/// are told on their channel.
+///
+/// A Redis that was stopped for a while does not store what its pushers were told is refused, and who asks again for want of an answer
+/// does not store it twice.
 pub(super) static APPEND: Script = Script::new(
     r"
-local streams = #KEYS / 3
-for at = 0, streams - 1 do
-  if redis.call('XLEN', KEYS[3 * at + 1]) >= tonumber(ARGV[1]) then return {0} end
-  local bytes = tonumber(redis.call('HGET', KEYS[3 * at + 2], 'bytes') or '0')
-  if bytes + #ARGV[2 * at + 5] > tonumber(ARGV[2]) then return {1} end
-end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local mine = {2}
+local millis = math.floor(now / 1000)
+local patience = tonumber(ARGV[4])
+if patience > 0 and millis > patience then return {3, millis} end
+local streams = #KEYS / 4
+local mine = {2, millis}
+if redis.call('ZSCORE', KEYS[4], ARGV[7]) then
+  for at = 0, streams - 1 do mine[#mine + 1] = tonumber(ARGV[3 * at + 6]) end
+  return mine
+end
 for at = 0, streams - 1 do
-  local entries, state, owner = KEYS[3 * at + 1], KEYS[3 * at + 2], KEYS[3 * at + 3]
-  local stream, content = ARGV[2 * at + 4], ARGV[2 * at + 5]
+  if redis.call('XLEN', KEYS[4 * at + 1]) >= tonumber(ARGV[1]) then return {0, millis} end
+  local bytes = tonumber(redis.call('HGET', KEYS[4 * at + 2], 'bytes') or '0')
+  if bytes + #ARGV[3 * at + 8] > tonumber(ARGV[2]) then return {1, millis} end
+end
+for at = 0, streams - 1 do
+  local entries, state, owner, names = unpack(KEYS, 4 * at + 1, 4 * at + 4)
+  local stream, name, content = unpack(ARGV, 3 * at + 6, 3 * at + 8)
   local last = tonumber(redis.call('HGET', state, 'number') or '0')
   local number = string.format('%.0f', math.max(now, last + 1))
   redis.call('XADD', entries, number .. '-0', 'push', content)
   redis.call('HSET', state, 'number', number)
   redis.call('HINCRBY', state, 'bytes', #content)
+  redis.call('ZREMRANGEBYSCORE', names, '-inf', string.format('%.0f', millis - ARGV[5]))
+  redis.call('ZADD', names, string.format('%.0f', millis), name)
+  redis.call('PEXPIRE', names, ARGV[5])
   if redis.call('HDEL', state, 'waits') == 1 then
     local held = redis.call('GET', owner)
     local reader = held and string.match(held, '/(.*)$')
@@ -41,14 +56,15 @@ return mine
 );
 
 /// Keys: entries, state, owner. Arguments: the caller, life in milliseconds. Answers the epoch, or nothing if another one has the
-/// stream, the number of entries, the microseconds for which the oldest has waited, and whether another one has had the stream and not
-/// given it back. With a new epoch the group begins anew: what was read and not acknowledged is unread.
+/// stream, the number of entries, the microseconds for which the oldest has waited, whether another one has had the stream and not
+/// given it back, and the time in milliseconds. With a new epoch the group begins anew: what was read and not acknowledged is unread.
 pub(super) static CLAIM: Script = Script::new(
     r"
-local held = redis.call('GET', KEYS[3])
-if held and string.match(held, '/(.*)$') ~= ARGV[1] then return {'', 0, 0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local millis = math.floor(now / 1000)
+local held = redis.call('GET', KEYS[3])
+if held and string.match(held, '/(.*)$') ~= ARGV[1] then return {'', 0, 0, 0, millis} end
 local epoch
 local taken = 0
 if held then
@@ -66,7 +82,7 @@ else
 end
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
 local age = oldest and math.max(0, now - tonumber(string.match(oldest[1], '^%d+'))) or 0
-return {epoch, redis.call('XLEN', KEYS[1]), age, taken}
+return {epoch, redis.call('XLEN', KEYS[1]), age, taken, millis}
 ",
 );
 
@@ -133,20 +149,21 @@ return redis.call('ZCARD', KEYS[1])
 ",
 );
 
-/// Key: a message's replies. Arguments: the text, life in milliseconds, the channel of who waits and what to say there.
+/// Key: a message's replies. Arguments: the stream of the part, the text, life in milliseconds, the channel of who waits and what to
+/// say there. Said again, it takes the place of what was said of that part before.
 pub(super) static REPLY: Script = Script::new(
     r"
-redis.call('RPUSH', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PUBLISH', ARGV[3], ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[4], ARGV[5])
 ",
 );
 
 /// Key: as [`REPLY`]. Argument: how many are wanted. Takes the replies if there are so many.
 pub(super) static REPLIES: Script = Script::new(
     r"
-if redis.call('LLEN', KEYS[1]) < tonumber(ARGV[1]) then return {} end
-local texts = redis.call('LRANGE', KEYS[1], 0, -1)
+if redis.call('HLEN', KEYS[1]) < tonumber(ARGV[1]) then return {} end
+local texts = redis.call('HVALS', KEYS[1])
 redis.call('DEL', KEYS[1])
 return texts
 ",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    queue::contract::{self, LIMITS, Subject},
+    queue::contract::{self, LIMITS, Subject, part},
     sessions::redis::{
         Place,
         tests::{
@@ -55,13 +55,6 @@ fn queue(servers: &[Server], limits: Limits) -> RedisQueue {
     RedisQueue::new(Server::place(servers), limits, WAITS).unwrap()
 }
 
-fn part(stream: u16, content: &str) -> Part {
-    Part {
-        stream,
-        content: Bytes::copy_from_slice(content.as_bytes()),
-    }
-}
-
 #[tokio::test]
 async fn keeps_the_contract() {
     let servers = [Server::start()];
@@ -107,7 +100,12 @@ async fn operators_see_what_waits_and_what_is_under_way() {
     let entries = "{push/4/1}entries";
     assert_eq!(
         server.keys(),
-        [entries, "{push/4/1}owner", "{push/4/1}state"]
+        [
+            entries,
+            "{push/4/1}names",
+            "{push/4/1}owner",
+            "{push/4/1}state"
+        ]
     );
     let pending: Vec<Value> = server.ask(&["XPENDING", entries, "lanes", "-", "+", "10"]);
     assert_eq!(pending.len(), 2);
@@ -154,6 +152,67 @@ async fn numbers_and_epochs_rise_over_a_loss_of_everything() {
     let entries = queue.read(&claim, 0, 10).await.unwrap().unwrap();
     let next = ahead.parse::<u64>().unwrap() + 1;
     assert_eq!((claim.epoch, entries[0].number), (next, next));
+}
+
+#[tokio::test]
+async fn what_is_repeated_is_stored_once() {
+    let servers = [Server::start()];
+    let [server] = &servers;
+    let queue = queue(&servers, LIMITS);
+    let both = [part(1, "a"), part(2, "a")].map(|part| Part {
+        id: MessageId([1; 16]),
+        ..part
+    });
+    for _ in 0..2 {
+        queue.append(&both).await.unwrap();
+    }
+    queue.append(&[part(1, "b")]).await.unwrap();
+    for _ in 3..=LIMITS.messages {
+        queue.append(&[part(1, "x")]).await.unwrap();
+    }
+    // Stored is stored, whether there is room for another one or not.
+    queue.append(&both).await.unwrap();
+    assert!(queue.append(&[part(1, "more")]).await.is_err());
+    assert_eq!(claim_of(&queue, 1).await.entries, LIMITS.messages as u64);
+    assert_eq!(claim_of(&queue, 2).await.entries, 1);
+    let life: u64 = server.ask(&["PTTL", "{push/4/1}names"]);
+    assert!(life > 7_000 && life <= 14_000, "{life}");
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_not_stored_later() {
+    let servers = [Server::start()];
+    let [server] = &servers;
+    let waits = Waits {
+        answer: Duration::from_millis(200),
+        dial: Duration::from_millis(300),
+        ..WAITS
+    };
+    let queue = RedisQueue::new(Server::place(&servers), LIMITS, waits).unwrap();
+    until_stored(&queue, "before").await;
+    server.ask::<()>(&["CLIENT", "PAUSE", "3000", "ALL"]);
+    for text in ["a", "b"] {
+        let given_up = queue.append(&[part(1, text)]).await;
+        assert!(
+            matches!(given_up, Err(StoreError::Unavailable(_))),
+            "{given_up:?}"
+        );
+    }
+    until_stored(&queue, "in time").await;
+    let claim = until_claimed(&queue).await;
+    let entries = queue.read(&claim, 0, 10).await.unwrap().unwrap();
+    let contents: Vec<_> = entries.iter().map(|entry| entry.content.clone()).collect();
+    assert_eq!(contents, ["before", "in time"]);
+}
+
+#[tokio::test]
+async fn a_clock_of_redis_that_was_set_refuses_nothing() {
+    let servers = [Server::start()];
+    let queue = queue(&servers, LIMITS);
+    // As if it had been far behind until now.
+    queue.time_of(1).note(std::time::Instant::now(), 1_000);
+    queue.append(&[part(1, "a"), part(2, "a")]).await.unwrap();
+    assert_eq!(claim_of(&queue, 2).await.entries, 1);
 }
 
 #[tokio::test]
@@ -213,6 +272,10 @@ async fn a_fail_over_is_followed() {
     assert_eq!(contents, ["a", "b"]);
     assert!(entries[0].number < entries[1].number);
     assert_eq!(stored(), 2);
+}
+
+async fn claim_of(queue: &RedisQueue, stream: u16) -> Claim {
+    queue.claim(stream).await.unwrap().unwrap()
 }
 
 async fn until_claimed(queue: &RedisQueue) -> Claim {

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 /// What Redis last said the time was.
 #[derive(Debug, Default)]
-pub(super) struct RedisTime(Mutex<Option<Said>>);
+pub(crate) struct RedisTime(Mutex<Option<Said>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Said {
@@ -17,12 +17,12 @@ struct Said {
 
 impl RedisTime {
     /// Notes an answer to a question that was asked at `asked`, in milliseconds since 1970.
-    pub(super) fn note(&self, asked: Instant, millis: u64) {
+    pub(crate) fn note(&self, asked: Instant, millis: u64) {
         *self.0.lock() = Some(Said { asked, millis });
     }
 
     /// When Redis's clock will show that `from_now` has passed, in milliseconds since 1970; 0 if its time is not known.
-    pub(super) fn after(&self, from_now: Duration) -> u64 {
+    pub(crate) fn after(&self, from_now: Duration) -> u64 {
         let Some(Said { asked, millis }) = *self.0.lock() else {
             return 0;
         };
