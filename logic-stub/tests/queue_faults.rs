@@ -147,8 +147,28 @@ async fn whom_the_store_may_have_forgotten_is_waited_for() {
     sessions.forget(&session).await;
     push(&logic, KEY, "meanwhile").await;
     until(|| sessions.asked() >= 3).await;
+    // What is for others does not wait behind it, and what is for the same key stays behind it.
+    push(
+        &logic,
+        "/goim/push/keys?operation=1000&keys=k&keys=l",
+        "behind",
+    )
+    .await;
+    connect(&logic, "a", "l", 1).await;
+    push(&logic, "/goim/push/keys?operation=1000&keys=l", "last").await;
+    push(
+        &logic,
+        "/goim/push/room?operation=1000&type=live&room=1",
+        "to the room",
+    )
+    .await;
+    assert_eq!(call.take().await, "to the room");
+    until(|| ended(&logic) == 2).await;
     connect(&logic, "a", "k", 1).await;
     assert_eq!(call.take().await, "meanwhile");
+    assert_eq!(call.take().await, "behind");
+    assert_eq!(call.take().await, "last");
+    until(|| ended(&logic) == 5).await;
     assert_eq!(logic.metrics().offline.get(), 0);
 }
 

@@ -55,18 +55,27 @@ impl Since {
     }
 }
 
+/// Where the receivers of a push are.
+#[derive(Debug)]
+pub(super) enum Located {
+    /// There. Who is not among them is not online.
+    At(Found),
+    /// Somebody is not known, and the store may have forgotten where that is.
+    Perhaps,
+    /// There was no comet for too long.
+    Nowhere,
+}
+
 impl Finder {
-    /// Who gets a push and where they are; again and again while that cannot be known. None if there was no comet for too long.
-    pub(super) async fn find(&self, stream: u16, whom: &Whom, since: Since) -> Option<Found> {
+    /// Who gets a push and where they are; again and again while that cannot be asked, and while the comets are not known.
+    pub(super) async fn find(&self, stream: u16, whom: &Whom, since: Since) -> Located {
         let mut pause = Pause::default();
         loop {
             match self.look(whom, since).await {
                 Ok(found) => {
                     self.troubles.done(Call::Find, stream);
-                    match found {
-                        Look::Found(found) => return Some(found),
-                        Look::TooLong => return None,
-                        Look::NotYet => {}
+                    if let Some(located) = found {
+                        return located;
                     }
                 }
                 Err(error) => self.troubles.failed(Call::Find, stream, &error),
@@ -75,27 +84,42 @@ impl Finder {
         }
     }
 
+    /// The same, and again while the store may have forgotten somebody. None if there was no comet for too long.
+    pub(super) async fn find_all(&self, stream: u16, whom: &Whom, since: Since) -> Option<Found> {
+        let mut pause = Pause::default();
+        loop {
+            match self.find(stream, whom, since).await {
+                Located::At(found) => return Some(found),
+                Located::Nowhere => return None,
+                Located::Perhaps => pause.wait().await,
+            }
+        }
+    }
+
     /// Notes whether the store is the one of before.
     pub(super) async fn remember(&self) -> Result<(), StoreError> {
         self.remembers().await.map(drop)
     }
 
-    async fn look(&self, whom: &Whom, since: Since) -> Result<Look, PushError> {
+    /// None while the comets are not known.
+    async fn look(&self, whom: &Whom, since: Since) -> Result<Option<Located>, PushError> {
         let age = since.elapsed();
         match self.comets.settled(age, self.lease) {
-            Settled::Nobody(time) if time.min(age) >= self.retry => return Ok(Look::TooLong),
-            Settled::Nobody(_) | Settled::NotYet => return Ok(Look::NotYet),
+            Settled::Nobody(time) if time.min(age) >= self.retry => {
+                return Ok(Some(Located::Nowhere));
+            }
+            Settled::Nobody(_) | Settled::NotYet => return Ok(None),
             Settled::Yes => {}
         }
         let found = match self.pusher.find(whom.clone()).await {
             // It has just become so.
-            Err(PushError::NoComet) => return Ok(Look::NotYet),
+            Err(PushError::NoComet) => return Ok(None),
             found => found?,
         };
         if found.lacks_some() && !self.remembers().await? {
-            return Ok(Look::NotYet);
+            return Ok(Some(Located::Perhaps));
         }
-        Ok(Look::Found(found))
+        Ok(Some(Located::At(found)))
     }
 
     /// Whether the store has, for a lease, not been another one, or one that has started again. The answer is not older than the
@@ -117,12 +141,4 @@ impl Finder {
         let forgot = memory.forgot;
         Ok(forgot.is_none_or(|forgot| forgot.elapsed() >= self.lease))
     }
-}
-
-enum Look {
-    Found(Found),
-    /// Who is not found may be there later.
-    NotYet,
-    /// There was nobody for too long.
-    TooLong,
 }

@@ -4,6 +4,7 @@
 //! acknowledged whoever has the stream.
 
 mod astray;
+mod stragglers;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -20,11 +21,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::astray::Sent;
+use self::{astray::Sent, stragglers::Stragglers};
 use super::{
     Claim, Done, Queue, Waiting,
     entry::{Entry, EntryError},
-    finder::{Finder, Since},
+    finder::{Finder, Located, Since},
     troubles::{Call, Troubles},
 };
 use crate::{
@@ -72,6 +73,7 @@ struct Reader {
     /// In positions.
     stream: String,
     window: Semaphore,
+    stragglers: Stragglers,
     ends: Ends,
 }
 
@@ -102,9 +104,11 @@ struct Ready {
     message: Message,
     whom: Whom,
     since: Since,
-    /// None if there was no comet for too long.
-    found: Option<Found>,
+    located: Located,
 }
+
+/// Where endings are told. All that is under way has one.
+type Told = mpsc::UnboundedSender<Settled>;
 
 /// Reads the stream of `claim` until it is stopped, or until another one has it, or up to what it cannot read; and waits for what is
 /// under way.
@@ -112,17 +116,22 @@ pub(super) async fn run(shared: Arc<Shared>, claim: Claim, ends: Ends) {
     let reader = Reader {
         stream: format!("{}/{}", shared.queue.name(), claim.stream),
         window: Semaphore::new(shared.window),
+        stragglers: Stragglers::default(),
         shared,
         claim,
         ends,
     };
     let (ended, endings) = mpsc::unbounded_channel();
-    tokio::join!(reader.read(ended), reader.acknowledge(endings));
+    tokio::join!(
+        reader.read(ended.clone()),
+        reader.follow(ended),
+        reader.acknowledge(endings),
+    );
     reader.ends.over.cancel();
 }
 
 impl Reader {
-    async fn read(&self, ended: mpsc::UnboundedSender<Settled>) {
+    async fn read(&self, ended: Told) {
         let mut after = 0;
         loop {
             let stop = &self.ends.stop;
@@ -177,7 +186,7 @@ impl Reader {
     }
 
     /// Up to what is not readable: behind it nothing is sent, so that whoever can read it sends all in order.
-    async fn hand_over(&self, entries: Vec<Waiting>, ended: &mpsc::UnboundedSender<Settled>) {
+    async fn hand_over(&self, entries: Vec<Waiting>, ended: &Told) {
         let found = stream::iter(entries).map(|waiting| self.find(waiting));
         let mut found = pin!(found.buffered(AHEAD));
         while let Some(ready) = found.next().await {
@@ -218,85 +227,68 @@ impl Reader {
                 bytes: content.len(),
             },
             message: Message::stored(entry.id, entry.operation, &entry.body, position),
-            found: self.receivers(&entry.whom, since).await,
+            located: self.locate(&entry.whom, since).await,
             reply: entry.reply,
             whom: entry.whom,
             since,
         })
     }
 
-    async fn receivers(&self, whom: &Whom, since: Since) -> Option<Found> {
+    async fn locate(&self, whom: &Whom, since: Since) -> Located {
         let finder = &self.shared.finder;
         finder.find(self.claim.stream, whom, since).await
     }
 
-    /// Puts an entry into the lanes, when they have room.
-    async fn send(&self, mut ready: Ready, ended: &mpsc::UnboundedSender<Settled>) {
-        let id = ready.message.id;
-        let tally = Arc::new(Tally::stored(id, self.shared.report_keys));
-        let enqueued = match ready.found.take() {
-            None => Err(Loss::NotKnown),
-            Some(found) => self.enqueue(&ready, found, &tally).await,
-        };
-        if let Err(why) = &enqueued {
-            tracing::warn!(%id, %why, "a stored push is given up");
-            self.shared.metrics.lose(*why, 1);
-            tally.lose(*why, &Target::Everyone { speed: 0 });
+    /// Puts an entry into the lanes, when they have room; or among the stragglers, and what is for the same keys behind it.
+    async fn send(&self, mut ready: Ready, ended: &Told) {
+        if self.stragglers.holds(&ready.whom) {
+            return self.stragglers.add(ready);
         }
-        let Ready {
-            done,
-            reply,
-            message,
-            whom,
-            since,
-            ..
-        } = ready;
-        let found = enqueued.ok();
-        let sent = found.and_then(|found| Sent::new(message, whom, since, &found));
-        let ended = ended.clone();
-        tally.seal(End::new(move |outcomes| {
-            let settled = Settled {
-                done,
-                id,
-                reply,
-                sent,
-                ended: outcomes,
-            };
-            // The other end stays until all of these are gone.
-            let _ = ended.send(settled);
-        }));
+        let tally = self.tally(&ready);
+        match self.enqueue(&mut ready, &tally).await {
+            Enqueued::To(found) => ready.seal(&tally, Some(found), ended),
+            Enqueued::Not(why) => self.give_up(ready, &tally, why, ended),
+            Enqueued::Later => self.stragglers.add(ready),
+        }
     }
 
-    /// To whom the lanes take the message, now or when they have room. Who has moved meanwhile is found where they are then.
-    async fn enqueue(
-        &self,
-        ready: &Ready,
-        mut found: Found,
-        tally: &Arc<Tally>,
-    ) -> Result<Found, Loss> {
-        let Ready { message, whom, .. } = ready;
-        let again = || async {
-            let found = self.receivers(whom, ready.since).await;
-            found.ok_or(Loss::NotKnown)
-        };
+    fn tally(&self, ready: &Ready) -> Arc<Tally> {
+        let id = ready.message.id;
+        Arc::new(Tally::stored(id, self.shared.report_keys))
+    }
+
+    fn give_up(&self, ready: Ready, tally: &Tally, why: Loss, ended: &Told) {
+        tracing::warn!(id = %ready.message.id, %why, "a stored push is given up");
+        self.shared.metrics.lose(why, 1);
+        tally.lose(why, &Target::Everyone { speed: 0 });
+        ready.seal(tally, None, ended);
+    }
+
+    /// Waits until the lanes have room. Who has moved meanwhile is found where they are then.
+    async fn enqueue(&self, ready: &mut Ready, tally: &Arc<Tally>) -> Enqueued {
         let mut pause = Pause::default();
         loop {
-            while !self.shared.pusher.is_current(&found) {
-                found = again().await?;
-            }
-            match self.shared.pusher.enqueue(message, &found, Some(tally)) {
-                Err(PushError::Full(names)) => {
-                    tracing::debug!(%names, "a stored push waits for room in the lanes");
-                    pause.wait().await;
-                    found = again().await?;
+            let found = match std::mem::replace(&mut ready.located, Located::Perhaps) {
+                Located::At(found) => found,
+                Located::Perhaps => return Enqueued::Later,
+                Located::Nowhere => return Enqueued::Not(Loss::NotKnown),
+            };
+            let pusher = &self.shared.pusher;
+            if pusher.is_current(&found) {
+                match pusher.enqueue(&ready.message, &found, Some(tally)) {
+                    Err(PushError::Full(names)) => {
+                        tracing::debug!(%names, "a stored push waits for room in the lanes");
+                        pause.wait().await;
+                    }
+                    Err(PushError::TooLarge(names)) => {
+                        tracing::warn!(id = %ready.message.id, %names, "a stored push is too large");
+                        return Enqueued::Not(Loss::Refused);
+                    }
+                    // Comets without a lane are in the report already.
+                    Ok(()) | Err(_) => return Enqueued::To(found),
                 }
-                Err(PushError::TooLarge(names)) => {
-                    tracing::warn!(id = %message.id, %names, "a stored push is too large");
-                    return Err(Loss::Refused);
-                }
-                // Comets without a lane are in the report already.
-                Ok(()) | Err(_) => return Ok(found),
             }
+            ready.located = self.locate(&ready.whom, ready.since).await;
         }
     }
 
@@ -363,6 +355,44 @@ impl Reader {
             }
         }
     }
+}
+
+impl Ready {
+    /// Has its end told; it was sent to those who were found.
+    fn seal(self, tally: &Tally, found: Option<Found>, ended: &Told) {
+        let Ready {
+            done,
+            reply,
+            message,
+            whom,
+            since,
+            ..
+        } = self;
+        let id = message.id;
+        let sent = found.and_then(|found| Sent::new(message, whom, since, &found));
+        let ended = ended.clone();
+        tally.seal(End::new(move |outcomes| {
+            let settled = Settled {
+                done,
+                id,
+                reply,
+                sent,
+                ended: outcomes,
+            };
+            // The other end stays until all of these are gone.
+            let _ = ended.send(settled);
+        }));
+    }
+}
+
+/// What became of an entry at the lanes.
+enum Enqueued {
+    /// They have it, for these.
+    To(Found),
+    /// They will never have it.
+    Not(Loss),
+    /// For whom it is may be forgotten: nothing was sent.
+    Later,
 }
 
 /// An entry that is none for this program.

@@ -144,7 +144,8 @@ impl Reader {
                 return Some(self.shared.pusher.there(astray.iter().map(there)));
             }
         };
-        let mut found = self.receivers(&whom, sent.stored).await?;
+        let (finder, stream) = (&self.shared.finder, self.claim.stream);
+        let mut found = finder.find_all(stream, &whom, sent.stored).await?;
         let before: HashMap<String, &Astray> = astray
             .iter()
             .flat_map(|astray| keys(astray).into_iter().map(move |key| (key, astray)))
