@@ -150,7 +150,7 @@ impl From<StoreError> for Status {
             }
             // The store itself says when it goes away and when it comes back.
             StoreError::Unavailable(_) => Self::unavailable(error.to_string()),
-            StoreError::Refused(_) | StoreError::Partly(_) => {
+            StoreError::Refused(_) | StoreError::TooFew { .. } | StoreError::Partly(_) => {
                 tracing::warn!(%error, "the session store failed");
                 Self::unavailable(error.to_string())
             }

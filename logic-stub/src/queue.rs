@@ -140,4 +140,6 @@ pub struct Limits {
     pub lease: Duration,
     /// How long a reply is kept for whoever waits.
     pub replies: Duration,
+    /// Replicas of Redis that must have an entry before its push is answered. A store in this process has none.
+    pub replicas: usize,
 }

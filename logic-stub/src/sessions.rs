@@ -232,6 +232,16 @@ pub enum StoreError {
     /// The store is there and does not do it: an access list, a key of another type, no memory.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// It has done it, and may lose it: not enough of its replicas have it.
+    #[error(
+        "stored, but only {replicas} of {wanted} replicas have it: it may be delivered nevertheless"
+    )]
+    TooFew {
+        /// Those that have it.
+        replicas: usize,
+        /// Those that should.
+        wanted: usize,
+    },
     /// It has done a part of what it was told, and not the rest for this reason.
     #[error("only a part is stored: {0}")]
     Partly(Box<Self>),

@@ -8,7 +8,8 @@ use common::{
 };
 
 use super::{
-    Backoff, Bounds, Comets, Config, HttpServer, Kick, Lanes, Node, RpcClient, RpcServer, Sessions,
+    Backoff, Bounds, Comets, Config, HttpServer, Kick, Lanes, Node, QueueMode, RpcClient,
+    RpcServer, Sessions,
 };
 
 impl Validate for Config {
@@ -32,6 +33,13 @@ impl Validate for Config {
             };
             // Texts of any form may hold a password.
             checks.that(key, "(hidden)", false, &error.to_string());
+        }
+        if self.queue.replicas > 0 {
+            let in_redis = matches!(self.store_place(), Ok(Some(_)));
+            let ok = in_redis && self.queue.mode != QueueMode::Direct;
+            let allowed =
+                "0, or redis.addr or redis.url, and a queue.mode that stores pushes there";
+            checks.that("queue.replicas", self.queue.replicas, ok, allowed);
         }
         self.limits.validate(checks);
         self.comets.validate(checks);

@@ -23,6 +23,8 @@ pub struct Queue {
     /// Entries of one stream that are under way. While a comet is away, a room of 800 messages a second goes on at the others for
     /// 20 s; four such streams fill its lane.
     pub window: usize,
+    /// Replicas of Redis that must have a push before it is answered with code 0: what a fail-over cannot lose then.
+    pub replicas: usize,
     /// How long a logic-stub that is dead, or away from Redis, keeps its streams.
     pub lease: Human,
     /// How long a stored message may wait for a comet that is away, or for any: `lanes.retry` of stored messages. Two leases of comets.
@@ -52,6 +54,7 @@ impl Config {
             lease: self.queue.lease.get(),
             // Whoever waits for longer is gone.
             replies: self.lanes.report.get() * 2,
+            replicas: self.queue.replicas,
         }
     }
 }
@@ -64,6 +67,7 @@ impl Default for Queue {
             messages: 65_536,
             bytes: 32 << 20,
             window: 16_384,
+            replicas: 0,
             lease: Human::secs(5),
             retry: Human::secs(60),
         }
@@ -76,6 +80,7 @@ impl Queue {
         checks.range("queue.messages", self.messages, 1..=1 << 24);
         checks.range("queue.bytes", self.bytes, 65_536..=1 << 36);
         checks.range("queue.window", self.window, 1..=65_536);
+        checks.range("queue.replicas", self.replicas, 0..=8);
         checks.duration(
             "queue.lease",
             self.lease,

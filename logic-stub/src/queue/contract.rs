@@ -16,6 +16,7 @@ pub(crate) const LIMITS: Limits = Limits {
     bytes: 1_000,
     lease: Duration::from_secs(30),
     replies: Duration::from_mins(1),
+    replicas: 0,
 };
 
 /// How long a test waits for what must come.

@@ -13,9 +13,12 @@
 //!
 //! # Layout
 //!
+//! - `append`: how pushes get there; `commits`: on to replicas
 //! - `scripts`: what Redis does in one step
 //! - `wakes`: the channel, and who waits here
 
+mod append;
+mod commits;
 mod scripts;
 #[cfg(test)]
 mod tests;
@@ -36,10 +39,11 @@ use crate::sessions::{
     redis::{
         Waits, Whereabouts,
         time::RedisTime,
-        wire::{Call, Wire, read},
+        wire::{Call, Wire},
     },
 };
-use scripts::{ACKNOWLEDGE, APPEND, CLAIM, READ, READERS, RELEASE, REPLIES, REPLY};
+use commits::Commits;
+use scripts::{ACKNOWLEDGE, CLAIM, READ, READERS, RELEASE, REPLIES, REPLY};
 use wakes::{Wakes, reply_to};
 
 /// Bytes from which on an answer takes no more entries: so much less than Redis does in a millisecond.
@@ -47,9 +51,6 @@ const ANSWER: usize = 1 << 20;
 
 /// How long a wake-up for a reply may stay away before the list is looked at without.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// How much longer the name of a push is kept than anybody waits for an answer.
-const NAMES_LIVE: u32 = 2;
 
 /// The names of the processes that read.
 const READERS_KEY: &str = "push_readers";
@@ -61,6 +62,8 @@ pub struct RedisQueue {
     limits: Limits,
     waits: Waits,
     wire: Wire,
+    /// If replicas must have what is stored.
+    commits: Option<Commits>,
     /// Of the server that has each stream.
     times: Box<[RedisTime]>,
     wakes: Arc<Wakes>,
@@ -68,7 +71,8 @@ pub struct RedisQueue {
 }
 
 impl RedisQueue {
-    /// Connects when it is first needed, by two connections beside that of the sessions. Must be called in a tokio runtime.
+    /// Connects when it is first needed, by two connections beside that of the sessions, and a third one if replicas must have what is
+    /// stored. Must be called in a tokio runtime.
     pub fn new(
         place: impl Into<Whereabouts>,
         limits: Limits,
@@ -78,6 +82,15 @@ impl RedisQueue {
         let process = uuid::Uuid::now_v7().simple().to_string();
         let wakes = Arc::new(Wakes::new(limits.streams));
         let wire = Wire::new(place.clone(), &waits, "the queue")?;
+        let commits = match limits.replicas {
+            0 => None,
+            replicas => Some(Commits::new(
+                place.clone(),
+                limits.streams,
+                replicas,
+                &waits,
+            )?),
+        };
         let (listener, channel) = (Arc::clone(&wakes), channel(&process));
         let listening = async move { listener.listen(&place, &waits, &channel).await };
         Ok(Self {
@@ -86,93 +99,11 @@ impl RedisQueue {
             limits,
             waits,
             wire,
+            commits,
             times: (0..limits.streams).map(|_| RedisTime::default()).collect(),
             wakes,
             _listening: AbortOnDropHandle::new(tokio::spawn(listening)),
         })
-    }
-
-    async fn append_now(&self, parts: &[Part]) -> Result<(), StoreError> {
-        let together = if self.wire.is_cluster() {
-            1
-        } else {
-            parts.len().max(1)
-        };
-        let calls: Vec<&[Part]> = parts.chunks(together).collect();
-        let (late, full, stored) = self.append_once(&calls).await?;
-        // An answer that came says that it is late: the connection took its time, its clock was set, or it is another server. It has just
-        // told the time.
-        let (later, full_then, stored_then) = self.append_once(&late).await?;
-        let too_late = || StoreError::Unavailable("redis's clock does not go as ours".to_owned());
-        let refused = full.or(full_then).or((!later.is_empty()).then(too_late));
-        match refused {
-            Some(error) if stored || stored_then => Err(StoreError::Partly(Box::new(error))),
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns those that came too late, why others are refused, and whether any is stored.
-    async fn append_once<'a>(
-        &self,
-        calls: &[&'a [Part]],
-    ) -> Result<(Vec<&'a [Part]>, Option<StoreError>, bool), StoreError> {
-        let (mut late, mut full, mut stored) = (Vec::new(), None, false);
-        let asked = calls.iter().map(|parts| self.append_call(parts));
-        let answers = self.wire.ask_all(asked.collect()).await?;
-        for (parts, answer) in calls.iter().zip(answers) {
-            let answer: Vec<u64> = read(answer)?;
-            if let (Some(part), Some(millis)) = (parts.first(), answer.get(1)) {
-                self.time_of(part.stream)
-                    .note(std::time::Instant::now(), *millis);
-            }
-            match answer.first() {
-                Some(0) => full = Some(self.limits.too_many_messages()),
-                Some(1) => full = Some(self.limits.too_many_bytes()),
-                Some(3) => late.push(*parts),
-                Some(_) | None => {
-                    stored = true;
-                    let mine = answer.into_iter().skip(2);
-                    mine.filter_map(|stream| u16::try_from(stream).ok())
-                        .for_each(|stream| self.wakes.wake(stream));
-                }
-            }
-        }
-        Ok((late, full, stored))
-    }
-
-    /// What is known of the clock of the server that has a stream; a single server has all. It is noted when an answer comes, so what
-    /// is reckoned from it is never too late: nothing is stored that was given up.
-    fn time_of(&self, stream: u16) -> &RedisTime {
-        let stream = if self.wire.is_cluster() { stream } else { 0 };
-        &self.times[usize::from(stream)]
-    }
-
-    fn append_call(&self, parts: &[Part]) -> Call {
-        let keys = parts.iter().flat_map(|part| {
-            let names = self.names_key(part.stream);
-            self.keys(part.stream).into_iter().chain([names])
-        });
-        let patience = parts
-            .first()
-            .map_or(0, |part| self.time_of(part.stream).after(self.waits.answer));
-        let mut args = vec![
-            self.limits.messages.to_string().into_bytes(),
-            self.limits.bytes.to_string().into_bytes(),
-            self.process.clone().into_bytes(),
-            patience.to_string().into_bytes(),
-            millis(NAMES_LIVE * (self.waits.dial + self.waits.answer)).into_bytes(),
-        ];
-        for part in parts {
-            args.push(part.stream.to_string().into_bytes());
-            args.push(part.id.0.to_vec());
-            args.push(part.content.to_vec());
-        }
-        Call::Script {
-            script: &APPEND,
-            keys: keys.collect(),
-            args,
-        }
     }
 
     async fn claim_now(&self, stream: u16) -> Result<Option<Claim>, StoreError> {

@@ -65,6 +65,7 @@ impl Stored {
                 self.metrics.pushes(label).inc();
             }
             Err(StoreError::Full { .. }) => drop(self.metrics.refused_pushes("queue_full").inc()),
+            Err(StoreError::TooFew { .. }) => drop(self.metrics.refused_pushes("replicas").inc()),
             Err(_) => drop(self.metrics.refused_pushes("store").inc()),
         }
         outcome

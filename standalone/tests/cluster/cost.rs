@@ -28,16 +28,24 @@ struct Times {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it measures, and decides nothing: to be run by itself"]
 async fn what_storing_a_push_adds_to_its_time() {
-    let plan = Plan {
-        stored: true,
-        ..Plan::default()
-    };
-    let mut cluster = Cluster::start_as(&plan).await;
+    for replicas in 0..2 {
+        let plan = Plan {
+            stored: true,
+            replicas,
+            ..Plan::default()
+        };
+        compare(&plan).await;
+    }
+}
+
+async fn compare(plan: &Plan) {
+    let mut cluster = Cluster::start_as(plan).await;
     cluster.add_direct_logic().await;
     let token = token(101, "measures", "live://1");
     let mut client = cluster.login(0, Door::Tcp, &token).await;
     for sync in ["everysec", "always"] {
         cluster.redis.set(&format!("appendfsync {sync}")).await;
+        let setting = format!("appendfsync {sync}, {} replicas", plan.replicas);
         let times = measure(&cluster, &mut client, sync).await;
         let direct = &times[2];
         for (way, times) in WAYS.iter().zip(&times) {
@@ -48,8 +56,7 @@ async fn what_storing_a_push_adds_to_its_time() {
                 for (share, name) in [(50, "p50"), (99, "p99")] {
                     let (time, direct) = (percentile(of, share), percentile(direct, share));
                     let ratio = time.as_secs_f64() / direct.as_secs_f64();
-                    let line = format!("appendfsync {sync}, {way}, {what}, {name}");
-                    note(&line, (time, ratio));
+                    note(&format!("{setting}, {way}, {what}, {name}"), (time, ratio));
                 }
             }
         }

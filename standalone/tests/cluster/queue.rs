@@ -109,6 +109,36 @@ async fn a_redis_that_is_killed_under_load_loses_nothing_that_was_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fail_over_of_redis_under_load_loses_nothing_that_was_answered() {
+    let plan = Plan {
+        // One that takes the place of the first, and one that has what that one is told then.
+        replicas: 2,
+        ..stored()
+    };
+    let mut cluster = Cluster::start_as(&plan).await;
+    let traffic = Traffic::start(&cluster).await;
+    let load = load(&cluster);
+    until_loaded(&load).await;
+    // What comes from here on only one of them has.
+    cluster.replicas[0].signal("STOP").await;
+    until_loaded(&load).await;
+    cluster.replicas[1].signal("STOP").await;
+    // And this nobody: it is not answered with 0. What is sent to one that stands still, it would have when it goes on.
+    cluster.redis.drop_replicas().await;
+    let answer = cluster.push(0, "room", "type=live&room=1", "nobody").await;
+    assert_eq!(answer.code, -500, "{answer:?}");
+    cluster.redis.kill().await;
+    for replica in &cluster.replicas {
+        replica.signal("CONT").await;
+    }
+    let killed = Instant::now();
+    traffic.flows().await;
+    note("pushes flow after a fail-over", killed.elapsed());
+    until_loaded(&load).await;
+    nothing_is_lost(load, traffic).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comet_that_cannot_be_called_for_a_while_misses_nothing() {
     let plan = Plan {
         comet: Some(Way::open().await),

@@ -11,7 +11,7 @@ use crate::sessions::redis::wire::Script;
 /// are told on their channel.
 ///
 /// A Redis that was stopped for a while does not store what its pushers were told is refused, and who asks again for want of an answer
-/// does not store it twice.
+/// does not store it twice; but something is written, so that `WAIT` waits for what was stored before.
 pub(super) static APPEND: Script = Script::new(
     r"
 local time = redis.call('TIME')
@@ -22,6 +22,7 @@ if patience > 0 and millis > patience then return {3, millis} end
 local streams = #KEYS / 4
 local mine = {2, millis}
 if redis.call('ZSCORE', KEYS[4], ARGV[7]) then
+  redis.call('PEXPIRE', KEYS[4], ARGV[5])
   for at = 0, streams - 1 do mine[#mine + 1] = tonumber(ARGV[3 * at + 6]) end
   return mine
 end

@@ -1,5 +1,7 @@
 //! The contract on one server and on a cluster, what is kept in Redis, and Redis that comes and goes.
 
+mod replicas;
+
 use std::time::Duration;
 
 use super::*;

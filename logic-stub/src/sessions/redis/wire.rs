@@ -75,6 +75,7 @@ impl Script {
 }
 
 /// What Redis is asked to do; all of its keys are in one slot.
+#[derive(Clone)]
 pub(crate) enum Call {
     Plain(Cmd),
     Script {
@@ -126,6 +127,8 @@ struct Fault {
 enum Order {
     Any,
     InTurn,
+    /// In turn, by one connection.
+    Together,
 }
 
 impl Wire {
@@ -186,6 +189,12 @@ impl Wire {
     /// call to a cluster.
     pub(crate) async fn ask_in_turn(&self, calls: Vec<Call>) -> Result<Vec<Value>, StoreError> {
         self.exchange(&calls, Order::InTurn).await
+    }
+
+    /// The answers to calls that go by one connection, each done before the next one starts, in one round trip. In a cluster all of
+    /// their keys are in one slot. Who is not told whether they were done, as when a slot has moved, has had them done twice.
+    pub(crate) async fn ask_together(&self, calls: Vec<Call>) -> Result<Vec<Value>, StoreError> {
+        self.exchange(&calls, Order::Together).await
     }
 
     async fn exchange(&self, calls: &[Call], order: Order) -> Result<Vec<Value>, StoreError> {
@@ -260,7 +269,7 @@ impl Linked {
         let mut answers = self.transmit(calls.iter().collect(), order, false).await?;
         let unknown = |answer: &RedisResult<Value>| answer.as_ref().is_err_and(is_unknown_script);
         let first = answers.iter().position(unknown).unwrap_or(calls.len());
-        if order == Order::InTurn {
+        if order != Order::Any {
             answers.truncate(first);
         }
         let again: Vec<usize> = (first..calls.len())
@@ -290,6 +299,20 @@ impl Linked {
             (Link::Single(manager), _) => pipelined(&mut manager.clone(), commands).await,
             (Link::Sentinel(master), _) => {
                 pipelined(&mut master.connection().await?, commands).await
+            }
+            (Link::Cluster(cluster), Order::Together) => {
+                let commands: Vec<Cmd> = commands.collect();
+                let together =
+                    async || pipelined(&mut cluster.clone(), commands.clone().into_iter()).await;
+                let answers = together().await?;
+                if !answers.iter().any(has_moved) {
+                    return Ok(answers);
+                }
+                // The library follows a slot for single commands only.
+                if let Some(first) = commands.first() {
+                    send(cluster.clone(), first.clone()).await?.ok();
+                }
+                together().await
             }
             (Link::Cluster(cluster), Order::Any) => {
                 try_join_all(commands.map(|command| send(cluster.clone(), command))).await
@@ -425,6 +448,11 @@ async fn send(mut cluster: ClusterConnection, command: Cmd) -> RedisResult<Redis
 
 fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn has_moved(answer: &RedisResult<Value>) -> bool {
+    let moved = |error: &RedisError| error.is_cluster_error();
+    answer.as_ref().is_err_and(moved)
 }
 
 fn fault(place: &Place, error: &RedisError) -> StoreError {

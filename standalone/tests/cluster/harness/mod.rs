@@ -41,6 +41,9 @@ pub struct Cluster {
     pub comets: Vec<Program>,
     pub logics: Vec<Program>,
     pub redis: Redis,
+    /// Of that Redis, by a [plan](Plan::replicas).
+    pub replicas: Vec<Redis>,
+    _sentinel: Option<Redis>,
     log: Arc<Log>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -56,6 +59,8 @@ pub struct Plan {
     pub comet: Option<Way>,
     /// Whether pushes are stored before they are answered; Redis then writes down each of them.
     pub stored: bool,
+    /// Replicas of Redis, one of which takes its place when it is away. Stored pushes are answered when one of them has them.
+    pub replicas: usize,
     /// Further settings of the comets.
     pub settings: Vec<String>,
     /// And of the logic-stubs.
@@ -73,22 +78,32 @@ impl Cluster {
         let turn = TURN.lock().await;
         let log = Arc::<Log>::default();
         let redis = Redis::start(plan.stored, &log).await;
+        let (replicas, sentinel) = match plan.replicas {
+            0 => (Vec::new(), None),
+            count => {
+                let (replicas, sentinel) = redis.watched(count).await;
+                (replicas, Some(sentinel))
+            }
+        };
+        let store = match (&plan.redis, &sentinel) {
+            (Some(way), _) => {
+                way.leads_to(redis.addr);
+                format!("redis://{}", way.addr)
+            }
+            (None, Some(sentinel)) => format!("redis+sentinel://{}/mymaster", sentinel.addr),
+            (None, None) => format!("redis://{}", redis.addr),
+        };
         let mut cluster = Self {
             comets: Vec::new(),
             logics: Vec::new(),
             redis,
+            replicas,
+            _sentinel: sentinel,
             log,
             _turn: turn,
         };
-        let store = match &plan.redis {
-            Some(way) => {
-                way.leads_to(cluster.redis.addr);
-                way.addr
-            }
-            None => cluster.redis.addr,
-        };
         for index in 0..2 {
-            let logic = Program::logic(index, store, plan, &cluster.log).await;
+            let logic = Program::logic(index, &store, plan, &cluster.log).await;
             cluster.logics.push(logic);
         }
         let direct: Vec<SocketAddr> = cluster.logics.iter().map(|logic| logic.at.grpc).collect();
@@ -114,7 +129,8 @@ impl Cluster {
     /// One more logic-stub, which stores no pushes. It knows the comets by their leases.
     pub async fn add_direct_logic(&mut self) {
         let index = self.logics.len();
-        let logic = Program::logic(index, self.redis.addr, &Plan::default(), &self.log).await;
+        let store = format!("redis://{}", self.redis.addr);
+        let logic = Program::logic(index, &store, &Plan::default(), &self.log).await;
         self.logics.push(logic);
         self.until_known(index, self.comets.len()).await;
     }

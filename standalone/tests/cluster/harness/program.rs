@@ -78,15 +78,16 @@ impl Program {
         Self::start(Kind::Comet, format!("comet-{index}"), settings, log).await
     }
 
-    /// A logic-stub of a plan whose sessions are in this Redis, and its queue if pushes are to be stored.
-    pub async fn logic(index: usize, redis: SocketAddr, plan: &Plan, log: &Arc<Log>) -> Self {
+    /// A logic-stub of a plan whose sessions are in the Redis of this URL, and its queue if pushes are to be stored.
+    pub async fn logic(index: usize, redis: &str, plan: &Plan, log: &Arc<Log>) -> Self {
         let mode = if plan.stored { "stored" } else { "direct" };
         let mut settings = vec![
-            format!("redis.url=redis://{redis}"),
+            format!("redis.url={redis}"),
             format!("sessions.lease={}ms", LEASE.as_millis()),
             "redis.roomCounts=200ms".to_owned(),
             "lanes.retry=1m".to_owned(),
             format!("queue.mode={mode}"),
+            format!("queue.replicas={}", plan.replicas.min(1)),
             "queue.lease=2s".to_owned(),
             "lanes.report=20s".to_owned(),
         ];

@@ -105,6 +105,23 @@ impl Server {
         nodes
     }
 
+    /// A node more in the cluster of this master, that has what it has.
+    pub(crate) fn cluster_replica(&self) -> Self {
+        let replica = Self::on(free_port(), Role::Node(free_port()), None);
+        let id: String = self.ask(&["CLUSTER", "MYID"]);
+        let (new, old) = (replica.port, self.port);
+        let added = Command::new("redis-cli")
+            .args(["--cluster", "add-node"])
+            .args([format!("127.0.0.1:{new}"), format!("127.0.0.1:{old}")])
+            .args(["--cluster-slave", "--cluster-master-id", &id])
+            .output()
+            .unwrap();
+        assert!(added.status.success(), "{added:?}");
+        let info = || self.ask::<String>(&["INFO", "replication"]);
+        until("it has a replica", || info().contains("state=online"));
+        replica
+    }
+
     /// Where a store finds them.
     pub(crate) fn place(servers: &[Self]) -> Place {
         let hosts = servers
@@ -218,6 +235,22 @@ impl Server {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Stops it in the middle, until it [goes on](Self::go_on).
+    pub(crate) fn hang(&self) {
+        self.signal("-STOP");
+    }
+
+    /// It goes on where it was.
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.child.as_ref().unwrap().id().to_string();
+        let sent = Command::new("kill").args([signal, &process]).status();
+        assert!(sent.unwrap().success());
     }
 
     pub(crate) fn await_cluster(&self) {
