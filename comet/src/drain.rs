@@ -208,13 +208,21 @@ impl Ending {
                 }
             }
         }
-        tracing::info!(told, "draining: all clients are told to go");
+        if told > 0 {
+            tracing::info!(told, "draining: all clients are told to go");
+        }
     }
 
     /// Closes the doors, and waits for the ends of all connections.
     async fn close(&self) {
         let each = self.gateway.protocol.close_timeout.get();
         let doors = &self.gateway.doors;
+        let open = self.sessions.len() + self.connections.len();
+        if open > 0 {
+            // First sessions on requests, then connections.
+            let at_most = each * 2 + MARGIN;
+            tracing::info!(open, ?at_most, "draining: connections are closed");
+        }
         let open = close_in_turn(&self.sessions, doors, &self.connections, each).await;
         if open > 0 {
             tracing::warn!(open, "some connections did not close in time");

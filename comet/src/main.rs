@@ -161,6 +161,6 @@ async fn run(config: Config) -> anyhow::Result<()> {
         "comet listens"
     );
     comet.join().await;
-    tracing::info!("comet ends");
+    tracing::info!("comet has stopped");
     Ok(())
 }

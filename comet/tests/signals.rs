@@ -101,7 +101,7 @@ fn sighup_has_the_certificates_read_again() {
     send("HUP", &comet);
     says("the old one stays");
     send("TERM", &comet);
-    says("comet ends");
+    says("comet has stopped");
     assert!(comet.wait().unwrap().success());
     fs::remove_dir_all(dir).unwrap();
 }

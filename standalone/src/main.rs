@@ -16,7 +16,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Comet and its logic in one process, with a page to try them.
 #[derive(Debug, Parser)]
-#[command(version = version())]
+#[command(name = "comet-standalone", version = version())]
 struct Flags {
     /// The configuration file, in TOML, with the tables `comet`, `logic` and `page`.
     #[arg(long, env = "STANDALONE_CONFIG")]
@@ -75,5 +75,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let standalone = Standalone::start(config, shutdown::on_signals()).await?;
     println!("{}", standalone.welcome());
     standalone.join().await;
+    tracing::info!("comet-standalone has stopped");
     Ok(())
 }

@@ -167,6 +167,7 @@ impl Pusher {
 
     /// Begins this comet's end; returns how many connections are logged in.
     pub fn drain(&self) -> u32 {
+        tracing::info!("a caller of the push API has this comet drain");
         self.gateway.drain.begin();
         self.gateway.addresses.counts().0
     }
