@@ -50,11 +50,21 @@ pub struct LogicStub {
 #[non_exhaustive]
 pub enum StartError {
     /// An address of the configuration is none.
-    #[error(transparent)]
-    Address(#[from] BindAddressError),
+    #[error("{key}: {error}")]
+    Address {
+        /// Whose it is.
+        key: String,
+        /// Why it is none.
+        error: BindAddressError,
+    },
     /// An address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] io::Error),
+    #[error("{key}: {error}")]
+    Bind {
+        /// Whose it is.
+        key: String,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The monitor's address is none, or cannot be listened on.
     #[error(transparent)]
     Monitor(#[from] MonitorError),
@@ -256,7 +266,8 @@ impl Listening {
         let readiness = Readiness::default();
         let store_answers = readiness.latch("store");
         let (shown, stop) = (readiness.clone(), shutdown.clone());
-        let monitoring = self.monitor.serve(registry, shown, "logic-stub", stop)?;
+        let monitoring = self.monitor.serve(registry, shown, "logic-stub", stop);
+        let monitoring = monitoring.map_err(MonitorError::Bind)?;
         tokio::spawn(refresh(Arc::clone(&logic), store_answers, shutdown.clone()));
         let (grpc_listener, grpc_addr) = self.grpc;
         let (http_listener, http_addr) = self.http;
@@ -343,13 +354,20 @@ fn bind(
     addr: &str,
     callers: Callers,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let (addr, warning) = listen::guard(listen::parse_bind(addr)?, callers);
+    let key = format!("{section}.addr");
+    let addr = match listen::parse_bind(addr) {
+        Ok(addr) => addr,
+        Err(error) => return Err(StartError::Address { key, error }),
+    };
+    let (addr, warning) = listen::guard(addr, callers);
     if let Some(warning) = warning {
-        tracing::warn!("{section}: {warning}");
+        tracing::warn!("{key}: {warning}");
     }
-    let listener = listen::bind(addr, &ListenOptions::default())?;
-    let addr = listener.local_addr()?;
-    Ok((listener, addr))
+    let bound = listen::bind(addr, &ListenOptions::default());
+    bound
+        .and_then(|listener| Ok((listener.local_addr()?, listener)))
+        .map(|(addr, listener)| (listener, addr))
+        .map_err(|error| StartError::Bind { key, error })
 }
 
 /// goim's behaviour, with a warning where nothing else checks the tokens of clients.

@@ -63,7 +63,7 @@ async fn online_shows_rooms_and_totals() {
         ("top?type=live&limit=0", "parameter limit: must be above 0"),
         (
             "top?type=live&limit=-1",
-            "parameter limit: \"-1\": invalid digit found in string",
+            "parameter limit: \"-1\", expected a whole number from 0 to 18446744073709551615",
         ),
         (
             "top?type=live&limit=10001",
@@ -187,7 +187,7 @@ async fn users_are_online_while_they_have_connections() {
         ("", "parameter mids is missing"),
         (
             "mids=a",
-            "parameter mids: \"a\": invalid digit found in string",
+            "parameter mids: \"a\", expected a whole number from -9223372036854775808 to 9223372036854775807",
         ),
     ] {
         let path = format!("/comet/online/mids?{query}");

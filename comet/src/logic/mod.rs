@@ -417,7 +417,7 @@ fn describe(status: &Status) -> String {
     let mut source = status.source();
     while let Some(error) = source {
         let part = error.to_string();
-        if !text.ends_with(&part) {
+        if !text.contains(&part) {
             text = format!("{text}: {part}");
         }
         source = error.source();

@@ -1,6 +1,6 @@
 //! Parameters of a request: in the query, each as often as the caller likes, as goim takes them.
 
-use std::{borrow::Cow, convert::Infallible, fmt::Display, str::FromStr};
+use std::{borrow::Cow, convert::Infallible, str::FromStr};
 
 use axum::{
     extract::FromRequestParts,
@@ -15,6 +15,36 @@ use crate::config::Config;
 /// The parameters in their order. Unknown ones are ignored.
 #[derive(Debug)]
 pub(super) struct Query(Uri);
+
+/// What a parameter may be.
+pub(super) trait Parameter: FromStr {
+    /// For those who sent something else: completes "expected ...".
+    fn expected() -> String;
+}
+
+impl Parameter for String {
+    fn expected() -> String {
+        "a text".to_owned()
+    }
+}
+
+impl Parameter for bool {
+    fn expected() -> String {
+        "true or false".to_owned()
+    }
+}
+
+macro_rules! integers {
+    ($($integer:ty)*) => {$(
+        impl Parameter for $integer {
+            fn expected() -> String {
+                format!("a whole number from {} to {}", Self::MIN, Self::MAX)
+            }
+        }
+    )*};
+}
+
+integers!(u8 u32 i32 i64 usize);
 
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
@@ -31,15 +61,12 @@ impl Query {
     }
 
     /// The first value of `name`, parsed.
-    pub(super) fn number<T: FromStr<Err: Display>>(&self, name: &str) -> Result<T, Failure> {
+    pub(super) fn number<T: Parameter>(&self, name: &str) -> Result<T, Failure> {
         parse(name, &self.text(name)?)
     }
 
     /// The first value of `name`, parsed, if there is one.
-    pub(super) fn optional<T: FromStr<Err: Display>>(
-        &self,
-        name: &str,
-    ) -> Result<Option<T>, Failure> {
+    pub(super) fn optional<T: Parameter>(&self, name: &str) -> Result<Option<T>, Failure> {
         self.values(name)
             .next()
             .map(|value| parse(name, &value))
@@ -47,11 +74,7 @@ impl Query {
     }
 
     /// All values of `name`, parsed: at least one and at most `max`.
-    pub(super) fn list<T: FromStr<Err: Display>>(
-        &self,
-        name: &str,
-        max: usize,
-    ) -> Result<Vec<T>, Failure> {
+    pub(super) fn list<T: Parameter>(&self, name: &str, max: usize) -> Result<Vec<T>, Failure> {
         let mut list = Vec::new();
         for value in self.values(name) {
             if list.len() == max {
@@ -100,10 +123,11 @@ impl Query {
     }
 }
 
-fn parse<T: FromStr<Err: Display>>(name: &str, value: &str) -> Result<T, Failure> {
-    value.parse().map_err(|error| {
+fn parse<T: Parameter>(name: &str, value: &str) -> Result<T, Failure> {
+    value.parse().map_err(|_| {
         let shown: String = value.chars().filter(|c| !c.is_control()).take(64).collect();
-        Failure::request(format!("parameter {name}: {shown:?}: {error}"))
+        let expected = T::expected();
+        Failure::request(format!("parameter {name}: {shown:?}, expected {expected}"))
     })
 }
 
@@ -136,7 +160,7 @@ mod tests {
         let cases = [
             (
                 query.number::<i32>("op").unwrap_err(),
-                "parameter op: \"x\": invalid digit found in string",
+                "parameter op: \"x\", expected a whole number from -2147483648 to 2147483647",
             ),
             (
                 query.number::<i32>("none").unwrap_err(),
@@ -152,7 +176,7 @@ mod tests {
             ),
             (
                 query.list::<i64>("keys", 9).unwrap_err(),
-                "parameter keys: \"a\": invalid digit found in string",
+                "parameter keys: \"a\", expected a whole number from -9223372036854775808 to 9223372036854775807",
             ),
         ];
         for (error, message) in cases {
