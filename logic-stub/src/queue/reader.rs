@@ -97,14 +97,13 @@ struct Settled {
     ended: Ended,
 }
 
-/// An entry and where its receivers are.
+/// An entry that can be sent.
 struct Ready {
     done: Done,
     reply: Option<String>,
     message: Message,
     whom: Whom,
     since: Since,
-    located: Located,
 }
 
 /// Where endings are told. All that is under way has one.
@@ -191,10 +190,10 @@ impl Reader {
         let mut found = pin!(found.buffered(AHEAD));
         while let Some(ready) = found.next().await {
             match ready {
-                Ok(ready) => {
+                Ok((ready, located)) => {
                     let troubles = &self.shared.troubles;
                     troubles.done(Call::Decode, self.claim.stream);
-                    self.send(ready, ended).await;
+                    self.send(ready, located, ended).await;
                 }
                 Err(error) => {
                     let troubles = &self.shared.troubles;
@@ -207,7 +206,7 @@ impl Reader {
     }
 
     /// Looks up the receivers of an entry.
-    async fn find(&self, waiting: Waiting) -> Result<Ready, Unreadable> {
+    async fn find(&self, waiting: Waiting) -> Result<(Ready, Located), Unreadable> {
         let Waiting {
             number,
             age,
@@ -221,31 +220,33 @@ impl Reader {
             epoch: self.claim.epoch,
             number: number << PART_BITS,
         };
-        Ok(Ready {
+        let ready = Ready {
             done: Done {
                 number,
                 bytes: content.len(),
             },
             message: Message::stored(entry.id, entry.operation, &entry.body, position),
-            located: self.locate(&entry.whom, since).await,
             reply: entry.reply,
             whom: entry.whom,
             since,
-        })
+        };
+        let located = self.locate(&ready).await;
+        Ok((ready, located))
     }
 
-    async fn locate(&self, whom: &Whom, since: Since) -> Located {
+    async fn locate(&self, ready: &Ready) -> Located {
         let finder = &self.shared.finder;
-        finder.find(self.claim.stream, whom, since).await
+        let stream = self.claim.stream;
+        finder.find(stream, &ready.whom, ready.since).await
     }
 
     /// Puts an entry into the lanes, when they have room; or among the stragglers, and what is for the same keys behind it.
-    async fn send(&self, mut ready: Ready, ended: &Told) {
+    async fn send(&self, ready: Ready, located: Located, ended: &Told) {
         if self.stragglers.holds(&ready.whom) {
             return self.stragglers.add(ready);
         }
         let tally = self.tally(&ready);
-        match self.enqueue(&mut ready, &tally).await {
+        match self.enqueue(&ready, located, &tally).await {
             Enqueued::To(found) => ready.seal(&tally, Some(found), ended),
             Enqueued::Not(why) => self.give_up(ready, &tally, why, ended),
             Enqueued::Later => self.stragglers.add(ready),
@@ -265,10 +266,10 @@ impl Reader {
     }
 
     /// Waits until the lanes have room. Who has moved meanwhile is found where they are then.
-    async fn enqueue(&self, ready: &mut Ready, tally: &Arc<Tally>) -> Enqueued {
+    async fn enqueue(&self, ready: &Ready, mut located: Located, tally: &Arc<Tally>) -> Enqueued {
         let mut pause = Pause::default();
         loop {
-            let found = match std::mem::replace(&mut ready.located, Located::Perhaps) {
+            let found = match located {
                 Located::At(found) => found,
                 Located::Perhaps => return Enqueued::Later,
                 Located::Nowhere => return Enqueued::Not(Loss::NotKnown),
@@ -288,7 +289,7 @@ impl Reader {
                     Ok(()) | Err(_) => return Enqueued::To(found),
                 }
             }
-            ready.located = self.locate(&ready.whom, ready.since).await;
+            located = self.locate(ready).await;
         }
     }
 

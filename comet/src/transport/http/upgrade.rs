@@ -31,7 +31,10 @@ pub enum Refusal {
     #[error("WebSocket needs HTTP/1.1")]
     HttpVersion,
     /// A request that does not ask for WebSocket: 426.
-    #[error("this path speaks WebSocket: ask for an upgrade to it")]
+    #[error(
+        "this path speaks WebSocket: ask for an upgrade to it; or begin a session of long-poll with ?s=&t=<token>, and of Server-Sent \
+         Events with Accept: text/event-stream as well"
+    )]
     NoUpgrade,
     /// Another version of WebSocket than 13: 426.
     #[error("WebSocket version 13 is spoken here")]

@@ -82,13 +82,13 @@ impl Reader {
         self.ends.stop.run_until_cancelled(follow).await;
     }
 
-    async fn send_late(&self, mut ready: Ready, ended: &Told) {
+    async fn send_late(&self, ready: Ready, ended: &Told) {
         let (finder, stream) = (&self.shared.finder, self.claim.stream);
         let tally = self.tally(&ready);
         let enqueued = loop {
             let found = finder.find_all(stream, &ready.whom, ready.since).await;
-            ready.located = found.map_or(Located::Nowhere, Located::At);
-            match self.enqueue(&mut ready, &tally).await {
+            let located = found.map_or(Located::Nowhere, Located::At);
+            match self.enqueue(&ready, located, &tally).await {
                 Enqueued::Later => {}
                 Enqueued::To(found) => break Ok(found),
                 Enqueued::Not(why) => break Err(why),
