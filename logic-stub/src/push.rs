@@ -306,8 +306,11 @@ impl Pusher {
         }
         let offline = found.absent.count() as u64;
         self.metrics.offline.inc_by(offline);
-        if let (Some(report), Absent::Keys(absent)) = (report, &found.absent) {
-            report.absent(absent);
+        if let Some(report) = report {
+            match &found.absent {
+                Absent::Keys(keys) => report.absent(keys),
+                Absent::Mids(mids) => report.absent_users(mids.len() as u64),
+            }
         }
         reserved.iter().for_each(Reservation::announce);
         reserved.into_iter().for_each(Reservation::fill);

@@ -59,6 +59,19 @@ async fn a_comet_that_stays_away_loses_what_waited_too_long() {
 }
 
 #[tokio::test]
+async fn users_who_are_offline_count_as_absent() {
+    let (logic, _comet) = one_comet(patient()).await;
+    let path = "/goim/push/mids?operation=1000&mids=8&mids=9&report=1";
+    let answer = logic.post(path, "hi").await;
+    assert_eq!(answer["message"], "not online: 8, 9");
+    let data = &answer["data"];
+    assert_eq!(
+        (&data["absent"], &data["absent_keys"]),
+        (&json!(2), &json!([]))
+    );
+}
+
+#[tokio::test]
 async fn a_comet_that_has_started_anew_gets_nothing_of_what_waited() {
     let (logic, mut old) = one_comet(patient()).await;
     let reported = ask(&logic, REPORT, "old");

@@ -59,7 +59,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Counts {
     /// Written, or in a bounded backlog.
     pub(crate) taken: u64,
-    /// Keys that are not connected.
+    /// Keys that are not connected, and users without any.
     pub(crate) absent: u64,
     /// Not accepting the operation.
     pub(crate) filtered: u64,
@@ -292,6 +292,11 @@ impl Tally {
         state.report.counts.absent += keys.len() as u64;
         let names = &mut state.report.absent_keys;
         append(names, keys.iter().cloned(), self.max_keys);
+    }
+
+    /// So many users have no key anywhere.
+    pub fn absent_users(&self, count: u64) {
+        self.state.lock().report.counts.absent += count;
     }
 
     /// What is known.
